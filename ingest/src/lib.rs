@@ -1,0 +1,9 @@
+//! From received bytes to kept records: event model, audit policy, redaction, journal, relay, log, ledger, recorder.
+//!
+//! Data flows one way: [`record::Draft`] → journal → [`log::Log`] → recorder → [`ledger::Ledger`].
+
+pub mod ledger;
+pub mod log;
+pub mod ranges;
+pub mod record;
+pub mod time;
