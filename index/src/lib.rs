@@ -1,1 +1,3 @@
 //! Search index.
+
+pub mod query;
