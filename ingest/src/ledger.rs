@@ -1,5 +1,16 @@
 //! The ledger: where records are kept for good, each once.
 
+mod codec;
+mod failure;
+mod fields;
+#[cfg(any(test, feature = "laws"))]
+pub mod laws;
+mod open;
+mod origin;
+mod receipts;
+mod sqlite;
+mod stored;
+
 use std::{collections::BTreeMap, fmt, ops::Range, sync::Arc};
 
 use async_trait::async_trait;
@@ -12,12 +23,19 @@ use crate::{
     time::{Day, Timestamp},
 };
 
+pub use self::{open::OpenError, sqlite::SqliteLedger};
+
+/// One answer of [`Ledger::scan`] ends once it holds this many bytes of stored events, packed to about a sixth: what a
+/// reader holds at a time stays bounded even when every event is as large as they come.
+pub const MAX_SCAN_BYTES: usize = 16 * 1024 * 1024;
+
 /// What one transaction brings: records, and how far they take each partition.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     /// Records in the order in which the log delivered them.
     pub records: Vec<Record>,
     /// For each partition the offset at which the reader expects the ledger to be, and the one after this batch.
+    /// A ledger that never saw the partition is at offset 0.
     pub moves: BTreeMap<Partition, (Offset, Offset)>,
     /// Ranges that are known to be lost, with the reason.
     pub gaps: Vec<Gap>,
@@ -132,6 +150,8 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     async fn get(&self, ids: &[RecordId]) -> Result<Vec<Record>, LedgerError>;
 
     /// Records of the days `days`, by day and id, after `after`, at most `limit`. Every record that was there when the scan of its day began is given.
+    ///
+    /// An answer may hold fewer than `limit` (see [`MAX_SCAN_BYTES`]); only an empty one says that there are no more.
     ///
     /// # Errors
     /// When the database does not answer.

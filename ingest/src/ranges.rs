@@ -44,6 +44,12 @@ impl Ranges {
         self.0.iter().map(|(lo, hi)| hi - lo + 1).sum()
     }
 
+    /// Whether the set holds `n`.
+    pub fn contains(&self, n: u64) -> bool {
+        let at = self.0.partition_point(|&(_, end)| end < n);
+        self.0.get(at).is_some_and(|&(start, _)| start <= n)
+    }
+
     /// The smallest number.
     pub fn first(&self) -> Option<u64> {
         self.0.first().map(|r| r.0)
@@ -103,6 +109,7 @@ mod tests {
             }
             prop_assert_eq!(ranges.iter().flatten().collect::<BTreeSet<_>>(), model.clone());
             prop_assert_eq!(ranges.count(), model.len() as u64);
+            prop_assert!((0..70).all(|n| ranges.contains(n) == model.contains(&n)));
             prop_assert!(ranges.0.windows(2).all(|w| w[0].1 + 1 < w[1].0), "touching: {:?}", ranges);
             let holes: BTreeSet<u64> = ranges.holes(5..=50).into_iter().flatten().collect();
             prop_assert_eq!(holes, (5..=50).filter(|n| !model.contains(n)).collect::<BTreeSet<_>>());

@@ -75,6 +75,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Every kind, in the order of the numbers that a store may keep instead of the name.
+    pub const ALL: [Self; 3] = [Self::Audit, Self::Access, Self::Pipeline];
+
     /// The name in queries and stores.
     pub const fn as_str(self) -> &'static str {
         match self {

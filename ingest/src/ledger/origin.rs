@@ -1,0 +1,73 @@
+//! What many records share, kept once: where they came from and under which redaction rules.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use crate::record::{Boot, Envelope};
+
+/// Instance, start, cluster and rules of a record.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Origin {
+    pub(crate) source: Arc<str>,
+    pub(crate) boot: Boot,
+    pub(crate) cluster: Arc<str>,
+    pub(crate) rules: Arc<str>,
+}
+
+impl Origin {
+    pub(crate) fn of(envelope: &Envelope) -> Self {
+        Self {
+            source: envelope.source.clone(),
+            boot: envelope.boot,
+            cluster: envelope.cluster.clone(),
+            rules: envelope.rules.clone(),
+        }
+    }
+
+    pub(crate) fn is_of(&self, envelope: &Envelope) -> bool {
+        self.boot == envelope.boot
+            && self.cluster == envelope.cluster
+            && self.rules == envelope.rules
+            && self.source == envelope.source
+    }
+}
+
+/// The number of an origin in the database.
+pub(crate) type OriginId = i64;
+
+/// A deployment has some tens; past this many the cache starts again, so that it has a bound.
+const MAX_CACHED: usize = 10_000;
+
+/// The origins that the database is known to hold. Rows of this table never change and never go.
+#[derive(Debug, Default)]
+pub(crate) struct OriginCache(RwLock<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    ids: HashMap<Origin, OriginId>,
+    origins: HashMap<OriginId, Origin>,
+}
+
+impl OriginCache {
+    pub(crate) fn id(&self, origin: &Origin) -> Option<OriginId> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).ids.get(origin).copied()
+    }
+
+    pub(crate) fn origin(&self, id: OriginId) -> Option<Origin> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).origins.get(&id).cloned()
+    }
+
+    /// Remembers what is committed.
+    pub(crate) fn remember(&self, known: impl IntoIterator<Item = (Origin, OriginId)>) {
+        let mut cache = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for (origin, id) in known {
+            if cache.ids.len() >= MAX_CACHED {
+                *cache = Known::default();
+            }
+            cache.ids.insert(origin.clone(), id);
+            cache.origins.insert(id, origin);
+        }
+    }
+}

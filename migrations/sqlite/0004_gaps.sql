@@ -1,0 +1,13 @@
+-- Ranges that are known to be lost, of a boot or of a partition, with the reason.
+CREATE TABLE gap (
+    id        INTEGER NOT NULL,
+    source    TEXT,
+    boot      BLOB,
+    partition INTEGER,
+    first     INTEGER NOT NULL,
+    last      INTEGER NOT NULL,
+    reason    TEXT    NOT NULL,
+    at        INTEGER NOT NULL,
+    CONSTRAINT gap_pk PRIMARY KEY (id),
+    CONSTRAINT gap_goes_forward CHECK (first <= last)
+) STRICT;
