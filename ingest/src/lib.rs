@@ -2,8 +2,15 @@
 //!
 //! Data flows one way: [`record::Draft`] → journal → [`log::Log`] → recorder → [`ledger::Ledger`].
 
+pub mod accept;
+pub mod event;
+pub mod identity;
+pub mod json;
 pub mod ledger;
 pub mod log;
+pub mod pipeline;
 pub mod ranges;
 pub mod record;
+pub mod redact;
+pub mod split;
 pub mod time;

@@ -1,0 +1,243 @@
+//! The edge of the pipeline: one received item in, one draft or one refusal out.
+//!
+//! What is checked is what later stages rely on: one JSON object in UTF-8, a kind and version that we read, an
+//! `auditID`, a known level and stage, and a time within bounds. Everything else is kept as it came.
+
+mod rejection;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+pub use rejection::{Place, Reason, Rejection};
+
+use crate::{
+    event::{EventView, Level, Stage},
+    identity::{DeploymentKey, IntakeIds},
+    record::{Draft, Kind, MAX_EVENT_BYTES},
+    redact::Redactor,
+    time::{Clock, Timestamp},
+};
+
+/// How many days ahead of the clock an event's day may lie: clocks differ, and a day ends at different instants.
+pub const MAX_DAYS_AHEAD: i32 = 1;
+
+/// The versions of the audit format that are read.
+const VERSIONS: [&str; 2] = ["audit.k8s.io/v1", "audit.k8s.io/v1beta1"];
+
+/// Takes received items in: validates, identifies, redacts. Cheap to clone and to share.
+#[derive(Clone, Debug)]
+pub struct Acceptor {
+    ids: IntakeIds,
+    redactor: Arc<Redactor>,
+    clock: Clock,
+    retention_days: Option<u32>,
+}
+
+impl Acceptor {
+    /// An acceptor for this deployment. Days older than `retention_days` before the clock's day are refused;
+    /// without it days are kept for ever.
+    pub fn new(
+        key: &DeploymentKey,
+        redactor: Arc<Redactor>,
+        clock: Clock,
+        retention_days: Option<u32>,
+    ) -> Self {
+        Self { ids: IntakeIds::new(key), redactor, clock, retention_days }
+    }
+
+    /// Validates one item of `cluster`, and gives the draft to journal: identified by its received bytes, then redacted.
+    ///
+    /// The same bytes give the same draft, whenever and however often they arrive.
+    ///
+    /// # Errors
+    /// When the item is not taken; see [`Reason`].
+    pub fn accept(&self, cluster: &Arc<str>, item: &[u8]) -> Result<Draft, Rejection> {
+        bounded(item.len())?;
+        let event = EventView::parse(item)?;
+        check_kind(&event)?;
+        check_names(&event)?;
+        let at = self.time(&event)?;
+        let id = self.ids.id(&event, at);
+        let redacted = self.redactor.redact(&event);
+        bounded(redacted.bytes.len())?;
+        Ok(Draft {
+            id,
+            cluster: cluster.clone(),
+            kind: Kind::Audit,
+            at,
+            rules: self.redactor.hash().clone(),
+            redactions: redacted.count,
+            event: Bytes::from(redacted.bytes.into_owned()),
+        })
+    }
+
+    fn time(&self, event: &EventView<'_>) -> Result<Timestamp, Rejection> {
+        let text = event
+            .stage_timestamp_text()
+            .ok_or_else(|| Rejection::new(Reason::Missing, "an event has a stageTimestamp"))?;
+        let at: Timestamp = text
+            .parse()
+            .map_err(|_| Rejection::new(Reason::BadTime, "the stageTimestamp is not an RFC 3339 time"))?;
+        if at.micros() < 0 {
+            return Err(Rejection::new(Reason::BadTime, "the stageTimestamp lies before 1970"));
+        }
+        let (day, today) = (at.day(), self.clock.now().day());
+        if day > today.plus(MAX_DAYS_AHEAD) {
+            return Err(Rejection::new(Reason::DayAhead, format!("{day} is ahead of today, {today}")));
+        }
+        let first = self.retention_days.map(|days| today.plus(-i32::try_from(days).unwrap_or(i32::MAX / 2)));
+        match first {
+            Some(first) if day < first => Err(Rejection::new(
+                Reason::DayExpired,
+                format!("{day} is older than the retention, which keeps {first} and later"),
+            )),
+            _ => Ok(at),
+        }
+    }
+}
+
+fn bounded(len: usize) -> Result<(), Rejection> {
+    if len <= MAX_EVENT_BYTES {
+        return Ok(());
+    }
+    Err(Rejection::new(
+        Reason::TooLarge,
+        format!("{len} bytes are more than the {MAX_EVENT_BYTES} that an event may have"),
+    ))
+}
+
+/// Items of a list carry neither kind nor version; some emitters leave the version out.
+fn check_kind(event: &EventView<'_>) -> Result<(), Rejection> {
+    if event.known("kind").is_some() && event.kind().as_deref() != Some("Event") {
+        return Err(Rejection::new(Reason::WrongKind, "the kind is not Event"));
+    }
+    if event.known("apiVersion").is_none() {
+        return Ok(());
+    }
+    match event.api_version() {
+        Some(version) if VERSIONS.contains(&&*version) => Ok(()),
+        _ => Err(Rejection::new(
+            Reason::WrongVersion,
+            format!("the apiVersion is none of {}", VERSIONS.join(", ")),
+        )),
+    }
+}
+
+fn check_names(event: &EventView<'_>) -> Result<(), Rejection> {
+    for name in ["level", "auditID", "stage"] {
+        if event.known(name).and_then(|v| v.raw().strip_prefix('"')).is_none() {
+            return Err(Rejection::new(Reason::Missing, format!("an event has the text member {name}")));
+        }
+    }
+    if event.level().is_none() {
+        return Err(unknown("level", Level::ALL.map(Level::as_str)));
+    }
+    if event.stage().is_none() {
+        return Err(unknown("stage", Stage::ALL.map(Stage::as_str)));
+    }
+    Ok(())
+}
+
+fn unknown(what: &str, names: [&str; 4]) -> Rejection {
+    Rejection::new(Reason::UnknownName, format!("the {what} is none of {}", names.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::redact::RuleSet;
+
+    const NOW: &str = "2026-11-24T06:00:00Z";
+
+    fn acceptor(retention_days: Option<u32>) -> Acceptor {
+        let key = DeploymentKey::from_bytes([1; 32]);
+        let redactor = Arc::new(Redactor::new(&RuleSet::builtin(), &key));
+        let now = NOW.parse().unwrap();
+        Acceptor::new(&key, redactor, Clock::from_fn(move || now), retention_days)
+    }
+
+    fn accept(item: &str) -> Result<Draft, Rejection> {
+        acceptor(Some(30)).accept(&"demo".into(), item.as_bytes())
+    }
+
+    fn event(at: &str) -> String {
+        format!(
+            r#"{{"level":"Metadata","auditID":"a","stage":"Panic","verb":"get","stageTimestamp":"{at}"}}"#
+        )
+    }
+
+    fn reason(item: &str) -> Reason {
+        accept(item).unwrap_err().reason
+    }
+
+    #[test]
+    fn an_event_becomes_a_draft_with_its_exact_bytes() {
+        let item = event("2026-11-23T23:59:59.999999Z");
+        let draft = accept(&item).unwrap();
+        assert_eq!(draft.event, item.as_bytes());
+        assert_eq!(draft.at.to_string(), "2026-11-23T23:59:59.999999Z");
+        assert_eq!(draft.id.day().to_string(), "2026-11-23");
+        assert_eq!((&*draft.cluster, draft.kind, draft.redactions), ("demo", Kind::Audit, 0));
+        assert_eq!(draft.rules.len(), 64);
+        assert_eq!(accept(&item).unwrap(), draft);
+    }
+
+    #[test]
+    fn days_have_bounds_on_both_sides() {
+        assert!(accept(&event("2026-11-25T23:59:59.999999Z")).is_ok());
+        assert_eq!(reason(&event("2026-11-26T00:00:00.000000Z")), Reason::DayAhead);
+        assert!(accept(&event("2026-10-25T00:00:00.000000Z")).is_ok());
+        assert_eq!(reason(&event("2026-10-24T23:59:59.999999Z")), Reason::DayExpired);
+        let forever = acceptor(None);
+        assert!(forever.accept(&"c".into(), event("1970-01-01T00:00:00Z").as_bytes()).is_ok());
+        assert_eq!(reason(&event("1969-12-31T23:59:59Z")), Reason::BadTime);
+    }
+
+    #[test]
+    fn each_flaw_has_its_reason() {
+        let good = event(NOW);
+        let with = |from: &str, to: &str| good.replace(from, to);
+        for (item, expected) in [
+            (with("}", ""), Reason::Truncated),
+            (with(r#""verb":"#, r#""verb""#), Reason::Malformed),
+            (format!("[{good}]"), Reason::NotAnObject),
+            (with("{", r#"{"kind":"Pod","#), Reason::WrongKind),
+            (with("{", r#"{"kind":7,"#), Reason::WrongKind),
+            (with("{", r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1alpha1","#), Reason::WrongVersion),
+            (with("{", r#"{"kind":"Event","apiVersion":"v1","#), Reason::WrongVersion),
+            (with("verb", "stage"), Reason::Duplicate),
+            (with(r#""get""#, &"[".repeat(200)), Reason::TooDeep),
+            (with(r#""auditID":"a","#, ""), Reason::Missing),
+            (with(r#""a""#, "5"), Reason::Missing),
+            (with("stageTimestamp", "when"), Reason::Missing),
+            (with("Metadata", "metadata"), Reason::UnknownName),
+            (with("Panic", "Calm"), Reason::UnknownName),
+            (event("yesterday"), Reason::BadTime),
+            (good.replace(&format!("\"{NOW}\""), "17"), Reason::BadTime),
+            (with("get", &"x".repeat(MAX_EVENT_BYTES)), Reason::TooLarge),
+        ] {
+            assert_eq!(reason(&item), expected, "{}", &item[..item.len().min(200)]);
+        }
+        let invalid = [&b"{\"a\":\"\xff\"}"[..]].concat();
+        let error = acceptor(None).accept(&"c".into(), &invalid).unwrap_err();
+        assert_eq!(error.to_string(), "malformed: invalid UTF-8 at byte 6 of the item");
+    }
+
+    #[test]
+    fn both_versions_and_none_are_taken() {
+        for head in [
+            r#""kind":"Event","#,
+            r#""apiVersion":"audit.k8s.io/v1","#,
+            r#""kind":"Event","apiVersion":"audit.k8s.io/v1beta1","#,
+        ] {
+            assert!(accept(&event(NOW).replacen('{', &format!("{{{head}"), 1)).is_ok());
+        }
+    }
+
+    #[test]
+    fn reasons_have_distinct_label_names() {
+        let names: std::collections::BTreeSet<_> = Reason::ALL.map(Reason::as_str).into();
+        assert_eq!(names.len(), Reason::ALL.len());
+        assert!(names.iter().all(|n| n.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')));
+    }
+}

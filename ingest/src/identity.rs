@@ -1,0 +1,164 @@
+//! Who an event is: ids that are the same at every receipt, under a key that only this deployment holds.
+
+mod key;
+
+use hmac::{Hmac, Mac};
+pub use key::{DeploymentKey, KeyError};
+use sha2::Sha256;
+use uuid::{Builder, Uuid};
+
+use crate::{event::EventView, record::RecordId, time::Timestamp};
+
+/// Computes the ids of events taken in. Cheap to clone and to share.
+#[derive(Clone)]
+pub struct IntakeIds(Hmac<Sha256>);
+
+impl std::fmt::Debug for IntakeIds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("IntakeIds")
+    }
+}
+
+impl IntakeIds {
+    /// Ids under this deployment's key.
+    pub fn new(key: &DeploymentKey) -> Self {
+        Self(key.mac("muniment intake id v1"))
+    }
+
+    /// The id of an event as it was received, before redaction; `at` is its stageTimestamp.
+    ///
+    /// It is a UUID of version 8: 48 bits of milliseconds, then bits of the HMAC over the event's top-level members
+    /// as received, in order, without `kind` and `apiVersion` and without the space between members. So an item of
+    /// a webhook's EventList and the line of a log file give one id, whoever receives it and whenever.
+    pub fn id(&self, event: &EventView<'_>, at: Timestamp) -> RecordId {
+        let mut mac = self.0.clone();
+        update_compact(&mut mac, event);
+        let digest = mac.finalize().into_bytes();
+        let mut bytes = [0; 16];
+        bytes[..6].copy_from_slice(&at.millis().to_be_bytes()[2..]);
+        bytes[6..].copy_from_slice(&digest[..10]);
+        RecordId(Builder::from_custom_bytes(bytes).into_uuid())
+    }
+}
+
+/// Feeds the event's object without `kind`, `apiVersion` and the space between members.
+fn update_compact(mac: &mut Hmac<Sha256>, event: &EventView<'_>) {
+    // What one emitter writes is one run of bytes: hash runs, not members.
+    let text = event.json().raw();
+    let offset = |raw: &str| raw.as_ptr() as usize - text.as_ptr() as usize;
+    let mut run: Option<(usize, usize)> = None;
+    let mut separator: &[u8] = b"{";
+    for member in event.members() {
+        if member.is("kind") || member.is("apiVersion") {
+            continue;
+        }
+        let (key, value) = (offset(member.key.raw()), offset(member.value.raw()));
+        let key_end = key + member.key.raw().len();
+        let end = value + member.value.raw().len();
+        match &mut run {
+            Some((_, last)) if *last + 1 == key && key_end + 1 == value => *last = end,
+            _ => {
+                if let Some((start, end)) = run.take() {
+                    mac.update(separator);
+                    mac.update(&text.as_bytes()[start..end]);
+                    separator = b",";
+                }
+                if key_end + 1 == value {
+                    run = Some((key, end));
+                } else {
+                    mac.update(separator);
+                    mac.update(member.key.raw().as_bytes());
+                    mac.update(b":");
+                    mac.update(member.value.raw().as_bytes());
+                    separator = b",";
+                }
+            }
+        }
+    }
+    if let Some((start, end)) = run {
+        mac.update(separator);
+        mac.update(&text.as_bytes()[start..end]);
+        separator = b",";
+    }
+    mac.update(if separator == b"{" { b"{}" } else { b"}" });
+}
+
+/// The id of an event taken in, for callers that need one: see [`IntakeIds::id`].
+pub fn intake_id(key: &DeploymentKey, event: &EventView<'_>, at: Timestamp) -> RecordId {
+    IntakeIds::new(key).id(event, at)
+}
+
+/// A fresh id for a record that we write ourselves: a UUIDv7 of the instant `at`.
+pub fn own_id(at: Timestamp) -> RecordId {
+    let random = Uuid::new_v4().into_bytes();
+    let mut tail = [0; 10];
+    // Bytes 6 and 8 of a version 4 UUID hold its version and variant; these ten are random throughout.
+    tail[..6].copy_from_slice(&random[..6]);
+    tail[6..].copy_from_slice(&random[9..13]);
+    RecordId(Builder::from_unix_timestamp_millis(at.millis().max(0) as u64, &tail).into_uuid())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINE: &str =
+        r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"x","stage":"Panic"}"#;
+    const ITEM: &str = r#"{"level":"Metadata","auditID":"x","stage":"Panic"}"#;
+
+    fn id(text: &str) -> RecordId {
+        let event = EventView::parse(text.as_bytes()).unwrap();
+        intake_id(&DeploymentKey::from_bytes([7; 32]), &event, Timestamp::from_micros(1_767_323_045_000_999))
+    }
+
+    #[test]
+    fn a_webhook_item_and_a_log_line_have_one_id() {
+        assert_eq!(id(LINE), id(ITEM));
+        assert_eq!(
+            id(ITEM),
+            id(
+                r#"{"level":"Metadata","auditID":"x","apiVersion":"audit.k8s.io/v1","stage":"Panic","kind":"Event"}"#
+            )
+        );
+        assert_eq!(
+            id(ITEM),
+            id("{ \"level\" : \"Metadata\",\n \"auditID\":\"x\", \"kind\":1, \"stage\" :\"Panic\"\n}")
+        );
+    }
+
+    #[test]
+    fn the_hash_is_that_of_the_compact_object() {
+        for text in [LINE, ITEM, "{ \"level\" : \"Metadata\",\n \"auditID\":\"x\", \"stage\":\"Panic\"}"] {
+            let mut runs = IntakeIds::new(&DeploymentKey::from_bytes([7; 32])).0;
+            let mut whole = runs.clone();
+            update_compact(&mut runs, &EventView::parse(text.as_bytes()).unwrap());
+            whole.update(ITEM.as_bytes());
+            assert_eq!(runs.finalize().into_bytes(), whole.finalize().into_bytes(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_id_holds_its_time_and_version() {
+        let id = id(LINE);
+        assert_eq!(id.0.get_version_num(), 8);
+        assert_eq!(id.0.as_u128() >> 80, 1_767_323_045_000);
+    }
+
+    #[test]
+    fn other_bytes_and_other_keys_give_other_ids() {
+        assert_ne!(id(ITEM), id(&ITEM.replace('x', "y")));
+        let event = EventView::parse(ITEM.as_bytes()).unwrap();
+        let at = Timestamp::from_micros(0);
+        let [a, b] = [1, 2].map(|n| intake_id(&DeploymentKey::from_bytes([n; 32]), &event, at));
+        assert_ne!(a, b);
+    }
+
+    #[test]
+    fn own_ids_are_version_seven_and_differ() {
+        let at = Timestamp::from_micros(1_767_323_045_000_999);
+        let (a, b) = (own_id(at), own_id(at));
+        assert_ne!(a, b);
+        assert_eq!(a.0.get_version_num(), 7);
+        assert_eq!(a.day(), at.day());
+    }
+}

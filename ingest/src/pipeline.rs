@@ -1,0 +1,240 @@
+//! Facts about the pipeline itself, kept as records beside the events: starts, stops, gaps, refusals, changes.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    identity,
+    ledger::Gap,
+    log::LogId,
+    record::{Boot, Draft, Kind, Seq},
+    time::{Clock, Timestamp},
+};
+
+/// The cluster that facts and uses of our own API are filed under.
+pub const CLUSTER: &str = "muniment";
+
+/// How many places a [`Fact::Rejected`] names; its count tells of all.
+pub const MAX_PLACES: usize = 20;
+
+/// The end of the boot before this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Previous {
+    /// That boot.
+    pub boot: Boot,
+    /// The last number it is known to have given.
+    pub last_seq: Seq,
+}
+
+/// Something the pipeline did or noticed.
+///
+/// Its record's event is `{"kind":"Fact","type":…,"stageTimestamp":…,"message":…}` with the fields of the variant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Fact {
+    /// An instance started: the first record of each boot.
+    Boot {
+        /// The boot before it, so that a lost end shows; nothing in a new data folder.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        previous: Option<Previous>,
+        /// Bytes of an unfinished write that were cut from the journal's end.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        torn_bytes: u64,
+    },
+    /// An instance stopped in order: the last record of its boot.
+    Stop,
+    /// A range of records will not come.
+    Gap {
+        /// Which range, and why.
+        gap: Gap,
+    },
+    /// Intake refused items.
+    Rejected {
+        /// The cluster that they were sent for.
+        cluster: Arc<str>,
+        /// How many.
+        count: u64,
+        /// How many for each reason (see [`crate::accept::Reason::as_str`]).
+        reasons: BTreeMap<String, u64>,
+        /// Where the first [`MAX_PLACES`] of them stood.
+        places: Vec<String>,
+    },
+    /// Another audit policy is in force.
+    PolicyChanged {
+        /// SHA-256 of the policy before, if there was one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        old: Option<String>,
+        /// SHA-256 of the policy now.
+        new: String,
+    },
+    /// Other redaction rules are in force.
+    RulesChanged {
+        /// Hash of the rule set before, if there was one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        old: Option<String>,
+        /// Hash of the rule set now.
+        new: String,
+    },
+    /// Days were removed because retention ended.
+    Retention {
+        /// The days, as `2026-11-23`.
+        days: Vec<String>,
+    },
+    /// The log is not the one that was read before.
+    LogRecreated {
+        /// The log before.
+        old: LogId,
+        /// The log now.
+        new: LogId,
+    },
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+/// The stored form of a fact.
+#[derive(Serialize)]
+struct Stored<'a> {
+    kind: &'static str,
+    #[serde(flatten)]
+    fact: &'a Fact,
+    #[serde(rename = "stageTimestamp")]
+    at: Timestamp,
+    message: String,
+}
+
+#[derive(Deserialize)]
+struct Read {
+    kind: String,
+    #[serde(flatten)]
+    fact: Fact,
+}
+
+impl Fact {
+    /// The record to journal: filed under [`CLUSTER`] at the clock's time, with a fresh id.
+    pub fn draft(&self, clock: &Clock) -> Draft {
+        let at = clock.now();
+        let stored = Stored { kind: "Fact", fact: self, at, message: self.to_string() };
+        // Writing plain strings and numbers into memory has no way to fail.
+        let event = serde_json::to_vec(&stored);
+        debug_assert!(event.is_ok());
+        Draft {
+            id: identity::own_id(at),
+            cluster: CLUSTER.into(),
+            kind: Kind::Pipeline,
+            at,
+            rules: "".into(),
+            redactions: 0,
+            event: event.unwrap_or_default().into(),
+        }
+    }
+
+    /// Reads the event of a record of kind [`Kind::Pipeline`]; nothing when a newer Muniment wrote a fact that this
+    /// one does not know.
+    pub fn read(event: &[u8]) -> Option<Self> {
+        serde_json::from_slice::<Read>(event).ok().filter(|r| r.kind == "Fact").map(|r| r.fact)
+    }
+}
+
+impl fmt::Display for Fact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Boot { previous: None, .. } => write!(f, "started with an empty journal"),
+            Self::Boot { previous: Some(p), torn_bytes } => {
+                write!(f, "started after boot {}, which ended at {}", p.boot, p.last_seq.0)?;
+                if *torn_bytes > 0 {
+                    write!(f, "; cut {torn_bytes} bytes of an unfinished write")?;
+                }
+                Ok(())
+            }
+            Self::Stop => write!(f, "stopped in order"),
+            Self::Gap { gap } => write!(f, "{} to {} are missing: {}", gap.first, gap.last, gap.reason),
+            Self::Rejected { cluster, count, reasons, .. } => {
+                write!(f, "refused {count} items for cluster {cluster}:")?;
+                reasons.iter().try_for_each(|(reason, n)| write!(f, " {reason} {n}"))
+            }
+            Self::PolicyChanged { new, .. } => write!(f, "the audit policy changed to {new}"),
+            Self::RulesChanged { new, .. } => write!(f, "the redaction rules changed to {new}"),
+            Self::Retention { days } => write!(f, "retention ended for {}", days.join(", ")),
+            Self::LogRecreated { old, new } => write!(f, "the log {old} was replaced by {new}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::event::EventView;
+
+    fn clock() -> Clock {
+        Clock::from_fn(|| Timestamp::from_micros(1_767_323_045_000_006))
+    }
+
+    fn facts() -> Vec<Fact> {
+        let previous = Some(Previous { boot: Boot(Uuid::from_u128(7)), last_seq: Seq(41) });
+        let gap = Gap {
+            source: Some("a".into()),
+            boot: None,
+            first: 3,
+            last: 9,
+            partition: Some(1),
+            reason: "retention".into(),
+            at: Timestamp::from_micros(0),
+        };
+        vec![
+            Fact::Boot { previous: None, torn_bytes: 0 },
+            Fact::Boot { previous, torn_bytes: 17 },
+            Fact::Stop,
+            Fact::Gap { gap },
+            Fact::Rejected {
+                cluster: "demo".into(),
+                count: 2,
+                reasons: [("malformed".to_owned(), 2)].into(),
+                places: vec!["item 1, line 2, byte 9".into()],
+            },
+            Fact::PolicyChanged { old: None, new: "aa".into() },
+            Fact::RulesChanged { old: Some("aa".into()), new: "bb".into() },
+            Fact::Retention { days: vec!["2026-01-01".into()] },
+            Fact::LogRecreated { old: LogId("x".into()), new: LogId("y".into()) },
+        ]
+    }
+
+    #[test]
+    fn every_fact_reads_back_from_its_record() {
+        for fact in facts() {
+            let draft = fact.draft(&clock());
+            assert_eq!(Fact::read(&draft.event), Some(fact));
+        }
+    }
+
+    #[test]
+    fn a_fact_is_searchable_like_an_event() {
+        for fact in facts() {
+            let draft = fact.draft(&clock());
+            let view = EventView::parse(&draft.event).unwrap();
+            assert_eq!(view.kind().unwrap(), "Fact");
+            assert_eq!(view.stage_timestamp(), Some(draft.at));
+            assert_eq!(view.message().unwrap(), fact.to_string());
+            assert!(view.fact_type().is_some());
+        }
+    }
+
+    #[test]
+    fn a_boot_is_written_as_documented() {
+        let draft = facts()[1].draft(&clock());
+        assert_eq!(
+            std::str::from_utf8(&draft.event).unwrap(),
+            r#"{"kind":"Fact","type":"boot","previous":{"boot":"00000000-0000-0000-0000-000000000007","last_seq":41},"torn_bytes":17,"stageTimestamp":"2026-01-02T03:04:05.000006Z","message":"started after boot 00000000-0000-0000-0000-000000000007, which ended at 41; cut 17 bytes of an unfinished write"}"#
+        );
+    }
+
+    #[test]
+    fn an_unknown_fact_reads_as_nothing() {
+        assert_eq!(Fact::read(br#"{"kind":"Fact","type":"teleported"}"#), None);
+        assert_eq!(Fact::read(br#"{"kind":"Event","type":"stop"}"#), None);
+    }
+}
