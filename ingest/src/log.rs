@@ -27,7 +27,7 @@ pub type Partition = i32;
 #[serde(transparent)]
 pub struct Offset(pub u64);
 
-/// Where to go on reading, for each partition; a partition that is missing is read from its start.
+/// Where to go on reading, for each partition; a partition that is missing is read from offset 0.
 pub type Positions = BTreeMap<Partition, Offset>;
 
 /// Who reads.
@@ -63,8 +63,10 @@ pub struct Delivery {
 pub struct Poison {
     /// Why it could not be read.
     pub reason: String,
-    /// What it holds.
-    pub bytes: Bytes,
+    /// What stands where the envelope should, if anything does.
+    pub envelope: Option<Bytes>,
+    /// What stands where the event should.
+    pub event: Bytes,
 }
 
 /// What a subscription has to say.
@@ -78,7 +80,8 @@ pub enum Polled {
     Assigned(Vec<Partition>),
     /// These partitions are no longer this reader's: what it holds of them and has not applied is dropped.
     Revoked(Vec<Partition>),
-    /// The range `from..to` of the partition is gone (retention, or a log that was made anew): it is recorded as a gap, and reading goes on at `to`.
+    /// The range `from..to` of the partition is gone (retention): it is recorded as a gap, and reading goes on at `to`.
+    /// When `to` lies before `from`, the log was cut back (a broker lost its end), and what it gives from `to` on is new.
     Lost {
         /// The partition.
         partition: Partition,
@@ -86,6 +89,16 @@ pub enum Polled {
         from: Offset,
         /// The first offset that is there.
         to: Offset,
+        /// Why, in words for an operator.
+        reason: String,
+    },
+    /// The log was removed and made anew: positions of the former one say nothing about it. What the reader holds and
+    /// has not applied is dropped, the partitions are no longer its own, and [`Polled::Assigned`] follows for the new log.
+    Renewed {
+        /// The new log.
+        id: LogId,
+        /// How far this reader had read the former log; what lay behind is lost.
+        read: Positions,
         /// Why, in words for an operator.
         reason: String,
     },
@@ -153,6 +166,13 @@ pub trait Log: Send + Sync + fmt::Debug {
     /// # Errors
     /// When it cannot be reached.
     async fn published(&self, group: &str) -> Result<Positions, LogError>;
+
+    /// Keeps an entry that is no record where an operator finds it, with its reason and place, and returns when that is
+    /// durable. Afterwards the reader goes on behind it.
+    ///
+    /// # Errors
+    /// When it cannot be kept: the reader must not go on.
+    async fn set_aside(&self, partition: Partition, offset: Offset, poison: &Poison) -> Result<(), LogError>;
 }
 
 /// One reader's view of the log.
