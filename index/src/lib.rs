@@ -1,3 +1,39 @@
-//! Search index.
+//! The search index: derived from the log and the ledger, made anew at will.
+//!
+//! Records come in by [`Indexer`] and are found through [`Index`]; what they are asked is a [`query::Query`].
+//! Every UTC day has a folder of its own. The events' bytes stay in the ledger: a hit is an id.
 
+mod budget;
+mod compile;
+mod cursor;
+mod days;
+mod document;
+mod error;
+mod generation;
+mod histogram;
+mod index;
+mod indexer;
+pub mod metrics;
 pub mod query;
+mod scan;
+mod schema;
+mod search;
+mod segment;
+mod standing;
+mod terms;
+mod tokenizer;
+mod walk;
+mod writer;
+
+pub use budget::Partial;
+pub use compile::CompileError;
+pub use cursor::{Cursor, CursorError};
+pub use error::IndexError;
+pub use generation::Found;
+pub use histogram::{Histogram, HistogramRequest, MAX_BUCKETS};
+pub use index::{Commit, Index, IndexOptions};
+pub use indexer::Indexer;
+pub use schema::VERSION;
+pub use search::{ALL_TIME, Hit, MAX_LIMIT, Page, QUERY_TIME, SearchError, SearchRequest};
+pub use standing::Standing;
+pub use writer::WriterOptions;

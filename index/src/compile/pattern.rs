@@ -1,0 +1,90 @@
+//! Tests of whole values and of rows of words, by the same code that a test of the event itself would use.
+
+use super::CompileError;
+use crate::{
+    query::{Case, Pattern, Piece},
+    terms,
+};
+
+/// A wildcard or regex.
+pub(super) struct Tester(regex::Regex);
+
+impl Tester {
+    pub(super) fn new(pattern: &Pattern, case: Case) -> Result<Self, CompileError> {
+        let fault = |fault: regex::Error| CompileError::Regex(fault.to_string());
+        match pattern {
+            Pattern::Regex(regex) => regex.compile().map(Self).map_err(fault),
+            Pattern::Wildcard(pieces) => wildcard(pieces, case).map(Self).map_err(fault),
+            Pattern::Word(text) | Pattern::Phrase { text, .. } => {
+                wildcard(&[Piece::Literal(text.clone())], case).map(Self).map_err(fault)
+            }
+        }
+    }
+
+    pub(super) fn matches(&self, text: &str) -> bool {
+        self.0.is_match(text)
+    }
+}
+
+fn wildcard(pieces: &[Piece], case: Case) -> Result<regex::Regex, regex::Error> {
+    let mut source = "^".to_owned();
+    for piece in pieces {
+        match piece {
+            Piece::Literal(text) => source.push_str(&regex::escape(text)),
+            Piece::One => source.push('.'),
+            Piece::Many => source.push_str(".*"),
+        }
+    }
+    source.push('$');
+    regex::RegexBuilder::new(&source)
+        .case_insensitive(case == Case::Ignored)
+        .dot_matches_new_line(true)
+        .build()
+}
+
+/// Words that must stand in a row.
+pub(super) struct Words(Vec<String>);
+
+impl Words {
+    /// The words of `text`, unless there are none.
+    pub(super) fn new(text: &str) -> Option<Self> {
+        let words: Vec<String> = terms::words(text).map(std::borrow::Cow::into_owned).collect();
+        (!words.is_empty()).then_some(Self(words))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn distinct(&self) -> impl Iterator<Item = &str> {
+        let earlier = |i: usize| self.0[..i].contains(&self.0[i]);
+        (0..self.0.len()).filter(move |i| !earlier(*i)).map(|i| self.0[i].as_str())
+    }
+
+    /// Whether the words stand in `text` in this order, with at most `slop` other words between them in all.
+    pub(super) fn stand_in(&self, text: &str, slop: u32) -> bool {
+        // One pass over the text; for each word of the row the fewest words that were skipped to get there.
+        let mut skipped: Vec<Option<u32>> = vec![None; self.0.len()];
+        for word in terms::words(text) {
+            let mut next = vec![None; self.0.len()];
+            for i in 0..self.0.len() {
+                // Reaching word i here, from word i - 1 at some place before.
+                let reached =
+                    if *word == *self.0[i] { if i == 0 { Some(0) } else { skipped[i - 1] } } else { None };
+                if reached.is_some() && i + 1 == self.0.len() {
+                    return true;
+                }
+                next[i] = reached;
+            }
+            for (i, slot) in skipped.iter_mut().enumerate() {
+                // A place that was reached before ages by one skipped word.
+                let aged = slot.map(|n| n + 1).filter(|n| *n <= slop);
+                *slot = match (next[i], aged) {
+                    (Some(a), Some(b)) => Some(a.min(b)),
+                    (a, b) => a.or(b),
+                };
+            }
+        }
+        false
+    }
+}

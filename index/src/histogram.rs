@@ -1,0 +1,139 @@
+//! How many records match, over time.
+
+use std::{ops::Range, time::Duration};
+
+use ingest::time::Timestamp;
+use tantivy::query::EnableScoring;
+
+use crate::{
+    Index,
+    budget::{Budget, Partial},
+    compile::compile,
+    metrics,
+    query::Query,
+    search::SearchError,
+    segment::{Columns, for_each},
+};
+
+/// The most buckets of one histogram: a week by minutes.
+pub const MAX_BUCKETS: usize = 10_080;
+
+/// What is to be counted.
+#[derive(Clone, Debug)]
+pub struct HistogramRequest {
+    /// Records with a stageTimestamp in it; nothing for everything there is.
+    pub range: Option<Range<Timestamp>>,
+    /// The length of a bucket. Buckets begin at whole multiples of it since 1970.
+    pub interval: Duration,
+    /// How long it may take.
+    pub time: Duration,
+}
+
+/// Counts in equal parts of time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Histogram {
+    /// When the first bucket begins.
+    pub start: Timestamp,
+    /// The length of a bucket.
+    pub interval: Duration,
+    /// Records in each bucket, those without any too.
+    pub counts: Vec<u64>,
+    /// Records in all of them.
+    pub total: u64,
+    /// Why the counts may lack something.
+    pub partial: Option<Partial>,
+}
+
+impl Index {
+    /// Counts the records that match.
+    ///
+    /// # Errors
+    /// When the query cannot be used or asks for too many buckets, and when the index fails.
+    pub async fn histogram(
+        &self,
+        query: &Query,
+        request: HistogramRequest,
+    ) -> Result<Histogram, SearchError> {
+        let query = query.clone();
+        self.query("histogram", move |index| index.count(&query, &request)).await
+    }
+
+    fn count(&self, query: &Query, request: &HistogramRequest) -> Result<Histogram, SearchError> {
+        let generation = self.generation();
+        let budget = Budget::new(request.time);
+        let compiled = compile(query, &generation.fields, &budget)?;
+        let step = i64::try_from(request.interval.as_micros()).unwrap_or(i64::MAX).max(1);
+        let range = match &request.range {
+            Some(range) => range.clone(),
+            None => self.extent()?,
+        };
+        let mut counts = Counts::new(&range, step)?;
+        generation.for_each_day(&range, |_, searcher| {
+            let weight = compiled.weight(EnableScoring::disabled_from_searcher(searcher))?;
+            for reader in searcher.segment_readers() {
+                let columns = Columns::open(reader)?;
+                if columns.meets(&range) {
+                    for_each(reader, &*weight, &budget, |doc| counts.add(columns.at(doc)))?;
+                }
+            }
+            Ok(!budget.is_over())
+        })?;
+        let partial = budget.partial();
+        if let Some(partial) = partial {
+            metrics::partial(partial.as_str());
+        }
+        let start = Timestamp::from_micros(counts.first.saturating_mul(step));
+        let total = counts.counts.iter().sum();
+        Ok(Histogram { start, interval: request.interval, counts: counts.counts, total, partial })
+    }
+
+    /// From the first to the last record.
+    fn extent(&self) -> Result<Range<Timestamp>, SearchError> {
+        let generation = self.generation();
+        let (mut first, mut last) = (None::<Timestamp>, None::<Timestamp>);
+        for day in generation.days.newest_first(DAYS.start.day()..=DAYS.end.day()) {
+            let Some(open) = generation.days.get(day)? else { continue };
+            for reader in open.reader.searcher().segment_readers() {
+                let (from, to) = Columns::open(reader)?.times();
+                first = Some(first.map_or(from, |first| first.min(from)));
+                last = Some(last.map_or(to, |last| last.max(to)));
+            }
+        }
+        let start = first.unwrap_or_default();
+        Ok(start..last.map_or(start, |last| Timestamp::from_micros(last.micros() + 1)))
+    }
+}
+
+const DAYS: Range<Timestamp> = crate::search::ALL_TIME;
+
+/// Buckets by their number since 1970.
+struct Counts {
+    range: Range<Timestamp>,
+    step: i64,
+    first: i64,
+    counts: Vec<u64>,
+}
+
+impl Counts {
+    fn new(range: &Range<Timestamp>, step: i64) -> Result<Self, SearchError> {
+        let first = range.start.micros().div_euclid(step);
+        let count = if range.is_empty() {
+            0
+        } else {
+            ((range.end.micros() - 1).div_euclid(step)).abs_diff(first).saturating_add(1)
+        };
+        if count > MAX_BUCKETS as u64 {
+            return Err(SearchError::Buckets { count, max: MAX_BUCKETS });
+        }
+        Ok(Self { range: range.clone(), step, first, counts: vec![0; count as usize] })
+    }
+
+    fn add(&mut self, at: Timestamp) {
+        if self.range.contains(&at) {
+            let bucket = at.micros().div_euclid(self.step) - self.first;
+            if let Some(count) = self.counts.get_mut(bucket as usize) {
+                *count += 1;
+            }
+        }
+    }
+}

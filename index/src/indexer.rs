@@ -1,0 +1,206 @@
+//! Reads the log into the index: every partition, in a consumer group of its own.
+//!
+//! The position that counts is the index's own: it is written after all changed days are committed. What was
+//! added after it is read again after a crash, and replaces itself.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use ingest::log::{
+    Delivery, Log, LogError, LogId, Offset, Partition, Polled, Positions, Reader, Subscription,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Index, IndexError, metrics, standing::Standing};
+
+/// Entries of one poll: some megabytes, and several polls per commit.
+const MAX_POLL: usize = 2_000;
+
+/// How long a poll waits for something to arrive.
+const POLL_WAIT: Duration = Duration::from_millis(100);
+
+/// How long what arrived may wait for its commit when the indexer keeps up. Together with a commit and the
+/// stages before it this stays under the two seconds in which an event has to be found.
+const COMMIT_EVERY: Duration = Duration::from_millis(500);
+
+/// The same while there is a backlog, where freshness cannot be had but larger segments save merging.
+const COMMIT_BACKLOG_EVERY: Duration = Duration::from_secs(2);
+
+/// Bytes of events between two commits: documents on their way to the segments are about three times as large.
+const MAX_UNCOMMITTED_BYTES: usize = 32 * 1024 * 1024;
+
+/// The waits between tries when log or index fail.
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+const RETRY_LAST: Duration = Duration::from_secs(10);
+
+/// Keeps one index up with one log.
+#[derive(Debug)]
+pub struct Indexer {
+    log: Arc<dyn Log>,
+    index: Index,
+    group: String,
+}
+
+/// Why one run of reading ended.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Index(#[from] IndexError),
+}
+
+impl Indexer {
+    /// The name under which the positions of the indexer `name` are published.
+    pub fn group(name: &str) -> String {
+        format!("muniment-indexer-{name}")
+    }
+
+    /// An indexer that is called `name`: the same at every start, and its own for each replica.
+    pub fn new(log: Arc<dyn Log>, index: Index, name: &str) -> Self {
+        Self { log, index, group: Self::group(name) }
+    }
+
+    /// Indexes until it is cancelled; then commits what it has. Failures are waited out and reported.
+    pub async fn run(self, cancel: CancellationToken) {
+        self.index.0.is_fed.store(true, Ordering::Release);
+        let mut wait = RETRY_FIRST;
+        while !cancel.is_cancelled() {
+            let started = Instant::now();
+            if let Err(fault) = self.read(&cancel).await {
+                if started.elapsed() > RETRY_LAST {
+                    wait = RETRY_FIRST;
+                }
+                tracing::warn!(
+                    error = &fault as &dyn std::error::Error,
+                    retry_in = ?wait,
+                    "indexing stopped and will go on at its last commit"
+                );
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = cancel.cancelled() => {}
+                }
+                wait = (wait * 2).min(RETRY_LAST);
+            }
+        }
+        self.index.0.is_fed.store(false, Ordering::Release);
+    }
+
+    async fn read(&self, cancel: &CancellationToken) -> Result<(), Fault> {
+        let id = self.log.id().await?;
+        let standing = self.index.clone().blocking(|index| index.standing()).await?;
+        let mut reading = Reading {
+            subscription: self.log.subscribe(Reader::Whole { group: self.group.clone() }).await?,
+            index: self.index.clone(),
+            positions: Self::start(&id, standing),
+            log: id,
+            added: None,
+            is_behind: false,
+        };
+        loop {
+            let polled = tokio::select! {
+                biased;
+                () = cancel.cancelled() => break,
+                polled = reading.subscription.poll(MAX_POLL, POLL_WAIT) => polled?,
+            };
+            reading.take(polled).await?;
+        }
+        reading.commit().await?;
+        Ok(())
+    }
+
+    /// Where to begin: at the start of a log that the index has not seen.
+    fn start(log: &LogId, standing: Standing) -> Positions {
+        match &standing.log {
+            Some(known) if known == log => standing.positions,
+            Some(known) => {
+                tracing::warn!(%known, %log, "the log was made anew: indexing it from its beginning");
+                Positions::new()
+            }
+            None => Positions::new(),
+        }
+    }
+}
+
+/// One run of reading.
+struct Reading {
+    subscription: Box<dyn Subscription>,
+    index: Index,
+    log: LogId,
+    positions: Positions,
+    /// When the oldest of what is not committed was added.
+    added: Option<Instant>,
+    is_behind: bool,
+}
+
+impl Reading {
+    async fn take(&mut self, polled: Polled) -> Result<(), Fault> {
+        match polled {
+            Polled::Batch(deliveries) => self.add(deliveries).await?,
+            Polled::Idle => self.is_behind = false,
+            Polled::Assigned(partitions) => {
+                let at = |partition: &Partition| {
+                    (*partition, self.positions.get(partition).copied().unwrap_or_default())
+                };
+                self.subscription.start(&partitions.iter().map(at).collect()).await?;
+            }
+            Polled::Revoked(_) => {}
+            Polled::Lost { partition, from, to, reason } => {
+                tracing::error!(partition, from = from.0, to = to.0, reason, "a range of the log is gone");
+                metrics::lost();
+                self.pass(partition, to);
+            }
+        }
+        if self.is_due() {
+            self.commit().await?;
+        }
+        Ok(())
+    }
+
+    async fn add(&mut self, deliveries: Vec<Delivery>) -> Result<(), Fault> {
+        self.is_behind = deliveries.len() >= MAX_POLL / 2;
+        let mut records = Vec::with_capacity(deliveries.len());
+        for Delivery { partition, offset, record } in deliveries {
+            self.pass(partition, Offset(offset.0 + 1));
+            // The recorder puts what is no record aside, with its reason.
+            records.extend(record.ok());
+        }
+        let count = records.len();
+        self.index.clone().blocking(move |index| index.add(&records)).await?;
+        metrics::added(count);
+        Ok(())
+    }
+
+    /// Notes that everything before `to` has been dealt with.
+    fn pass(&mut self, partition: Partition, to: Offset) {
+        self.positions.insert(partition, to);
+        self.added.get_or_insert_with(Instant::now);
+    }
+
+    fn is_due(&self) -> bool {
+        let every = if self.is_behind { COMMIT_BACKLOG_EVERY } else { COMMIT_EVERY };
+        self.added.is_some_and(|added| added.elapsed() >= every)
+            || self.index.uncommitted_bytes() >= MAX_UNCOMMITTED_BYTES
+    }
+
+    async fn commit(&mut self) -> Result<(), Fault> {
+        if self.added.take().is_none() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let standing = Standing {
+            log: Some(self.log.clone()),
+            positions: self.positions.clone(),
+            ..Standing::default()
+        };
+        self.index.clone().blocking(move |index| index.commit(&standing)).await?;
+        metrics::committed(started.elapsed());
+        if let Err(fault) = self.subscription.publish(&self.positions).await {
+            // The index holds the position that counts; the log is only told what it may forget.
+            tracing::debug!(%fault, "the indexer's position was not published");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,212 @@
+//! Adds records to their days and commits them: at most [`WriterOptions::open_days`] days are written at once.
+
+use std::sync::Arc;
+
+use ingest::{record::Record, time::Day};
+use tantivy::{
+    IndexWriter,
+    indexer::{IndexWriterOptions, LogMergePolicy},
+};
+
+use crate::{
+    IndexError,
+    days::OpenDay,
+    document::{document, id_term},
+    generation::Generation,
+    standing::Standing,
+};
+
+/// How many arrival numbers are set aside at once, on disk, before the first of them is given. After a crash
+/// numbering goes on above all of them, so no number is ever given to two documents.
+const ARRIVALS_SET_ASIDE: u64 = 1 << 20;
+
+/// What writing may use.
+#[derive(Clone, Copy, Debug)]
+pub struct WriterOptions {
+    /// How many days are open for writing at once.
+    pub open_days: usize,
+    /// Threads that build segments, for each open day.
+    pub threads: usize,
+    /// Memory for segments that are being built, in bytes, for each thread.
+    pub thread_bytes: usize,
+    /// Segments of about one size that are merged into one.
+    pub merge_at: usize,
+}
+
+impl Default for WriterOptions {
+    /// Four days of two threads of 20 MB: 160 MB when all are full. Commits come so often that the memory is
+    /// rarely full; more did not make indexing faster (`benches/`).
+    fn default() -> Self {
+        Self { open_days: 4, threads: 2, thread_bytes: 20_000_000, merge_at: 8 }
+    }
+}
+
+/// The writing side of one generation.
+pub(crate) struct Writer {
+    generation: Arc<Generation>,
+    options: WriterOptions,
+    open: Vec<DayWriter>,
+    standing: Standing,
+    arrival: u64,
+    uncommitted_bytes: usize,
+}
+
+struct DayWriter {
+    day: Day,
+    open: Arc<OpenDay>,
+    writer: IndexWriter,
+    /// One more than the last arrival number, while there is something to commit.
+    dirty: Option<u64>,
+}
+
+impl Writer {
+    pub(crate) fn open(generation: Arc<Generation>, options: WriterOptions) -> Result<Self, IndexError> {
+        let mut standing = Standing::read(&generation.dir)?;
+        let arrival = standing.ceiling;
+        standing.ceiling += ARRIVALS_SET_ASIDE;
+        standing.write(&generation.dir)?;
+        Ok(Self { generation, options, open: Vec::new(), standing, arrival, uncommitted_bytes: 0 })
+    }
+
+    pub(crate) fn generation(&self) -> &Arc<Generation> {
+        &self.generation
+    }
+
+    pub(crate) fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// The arrival number of the next document.
+    pub(crate) fn arrival(&self) -> u64 {
+        self.arrival
+    }
+
+    pub(crate) fn uncommitted_bytes(&self) -> usize {
+        self.uncommitted_bytes
+    }
+
+    /// Adds records, each in place of any with its id. They are found after the next commit.
+    pub(crate) fn add(&mut self, records: &[Record]) -> Result<(), IndexError> {
+        self.set_arrivals_aside(records.len() as u64)?;
+        let mut by_day: Vec<&Record> = records.iter().collect();
+        by_day.sort_by_key(|record| record.envelope.day());
+        for of_day in by_day.chunk_by(|a, b| a.envelope.day() == b.envelope.day()) {
+            self.add_to_day(of_day)?;
+        }
+        Ok(())
+    }
+
+    fn add_to_day(&mut self, records: &[&Record]) -> Result<(), IndexError> {
+        let mut arrival = self.arrival;
+        let mut bytes = 0;
+        let generation = self.generation.clone();
+        let day = self.day(records[0].envelope.day())?;
+        for record in records {
+            day.writer.delete_term(id_term(&generation.fields, record));
+            day.writer.add_document(document(&generation.fields, record, arrival))?;
+            arrival += 1;
+            bytes += record.event.len();
+        }
+        day.dirty = Some(arrival);
+        self.arrival = arrival;
+        self.uncommitted_bytes += bytes;
+        Ok(())
+    }
+
+    fn set_arrivals_aside(&mut self, count: u64) -> Result<(), IndexError> {
+        if self.arrival + count > self.standing.ceiling {
+            self.standing.ceiling = self.arrival + count + ARRIVALS_SET_ASIDE;
+            self.standing.write(&self.generation.dir)?;
+        }
+        Ok(())
+    }
+
+    /// The day's writer; the least used one is closed for it when too many are open.
+    fn day(&mut self, day: Day) -> Result<&mut DayWriter, IndexError> {
+        match self.open.iter().position(|open| open.day == day) {
+            // The most recently used stands last.
+            Some(at) => self.open[at..].rotate_left(1),
+            None => {
+                if self.open.len() >= self.options.open_days {
+                    self.close_least_used()?;
+                }
+                let open = DayWriter::open(&self.generation, day, self.options)?;
+                self.open.push(open);
+            }
+        }
+        let last = self.open.len() - 1;
+        Ok(&mut self.open[last])
+    }
+
+    fn close_least_used(&mut self) -> Result<(), IndexError> {
+        let mut day = self.open.remove(0);
+        self.standing.note_all(day.commit("")?);
+        day.writer.wait_merging_threads()?;
+        day.open.reader.reload()?;
+        Ok(())
+    }
+
+    /// Commits every changed day, then writes how far the index is. Queries see it when this returns.
+    pub(crate) fn commit(&mut self, standing: &Standing) -> Result<(), IndexError> {
+        let payload = serde_json::json!({ "log": standing.log, "positions": standing.positions }).to_string();
+        for day in &mut self.open {
+            self.standing.note_all(day.commit(&payload)?);
+        }
+        self.standing.log = standing.log.clone();
+        self.standing.positions = standing.positions.clone();
+        self.standing.write(&self.generation.dir)?;
+        self.uncommitted_bytes = 0;
+        Ok(())
+    }
+
+    /// Closes the writers of days before `first`, which are about to be removed.
+    pub(crate) fn forget_before(&mut self, first: Day) {
+        self.open.retain(|open| open.day >= first);
+        self.standing.days.retain(|day, _| day.parse::<Day>().is_ok_and(|day| day >= first));
+    }
+
+    /// Commits and waits until all merges are done.
+    pub(crate) fn finish(&mut self, standing: &Standing) -> Result<(), IndexError> {
+        self.commit(standing)?;
+        while !self.open.is_empty() {
+            self.close_least_used()?;
+        }
+        Ok(())
+    }
+}
+
+impl DayWriter {
+    fn open(generation: &Generation, day: Day, options: WriterOptions) -> Result<Self, IndexError> {
+        let open = generation.days.get_or_create(day)?;
+        let writer = open.index.writer_with_options(
+            IndexWriterOptions::builder()
+                .num_worker_threads(options.threads)
+                .memory_budget_per_thread(options.thread_bytes)
+                .num_merge_threads(1)
+                .build(),
+        )?;
+        let mut merging = LogMergePolicy::default();
+        merging.set_min_num_segments(options.merge_at);
+        writer.set_merge_policy(Box::new(merging));
+        Ok(Self { day, open, writer, dirty: None })
+    }
+
+    /// Commits what there is to commit and lets queries see it.
+    fn commit(&mut self, payload: &str) -> Result<Option<(Day, u64)>, IndexError> {
+        let Some(after) = self.dirty else { return Ok(None) };
+        let mut prepared = self.writer.prepare_commit()?;
+        prepared.set_payload(payload);
+        prepared.commit()?;
+        self.dirty = None;
+        self.open.reader.reload()?;
+        Ok(Some((self.day, after)))
+    }
+}
+
+impl Standing {
+    fn note_all(&mut self, committed: Option<(Day, u64)>) {
+        if let Some((day, after)) = committed {
+            self.note(day, after);
+        }
+    }
+}
