@@ -152,6 +152,14 @@ impl Reading {
                 metrics::lost();
                 self.pass(partition, to);
             }
+            Polled::Renewed { id, reason, .. } => {
+                tracing::error!(log = %id, reason, "the log was made anew; indexing it from its beginning");
+                metrics::lost();
+                self.commit().await?;
+                self.log = id;
+                self.positions.clear();
+                self.added = Some(Instant::now());
+            }
         }
         if self.is_due() {
             self.commit().await?;
