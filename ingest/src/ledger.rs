@@ -61,7 +61,7 @@ pub struct Gap {
     pub boot: Option<Boot>,
     /// First missing number (of the boot, or offset of the partition).
     pub first: u64,
-    /// Last missing number.
+    /// Last missing number; [`Gap::OPEN`] when it is not known.
     pub last: u64,
     /// The partition, when the range is one of the log's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -70,6 +70,11 @@ pub struct Gap {
     pub reason: String,
     /// When it was noticed.
     pub at: Timestamp,
+}
+
+impl Gap {
+    /// The end of a range whose end is not known: the largest number that a database and JSON's readers agree on.
+    pub const OPEN: u64 = (1 << 53) - 1;
 }
 
 /// What is known of one boot of one source.
@@ -87,7 +92,7 @@ pub struct BootSummary {
     pub received: (Timestamp, Timestamp),
     /// Records that were removed because the ledger had them already.
     pub duplicates: u64,
-    /// Items that intake refused.
+    /// Items that intake refused, as the boot's own records tell.
     pub rejected: u64,
 }
 
@@ -123,6 +128,7 @@ pub enum LedgerError {
 /// 3. A batch whose expected offset is not the stored one fails with [`LedgerError::Fenced`] and changes nothing.
 /// 4. What was seen of a boot outlives the rows: neither a removed duplicate nor an expired day is a hole.
 /// 5. `get` gives the bytes that were applied.
+/// 6. A gap that is known already is not recorded again; what a record of the pipeline tells of its boot counts once.
 #[async_trait]
 pub trait Ledger: Send + Sync + fmt::Debug {
     /// Applies one batch.

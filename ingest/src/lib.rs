@@ -12,5 +12,6 @@ pub mod pipeline;
 pub mod ranges;
 pub mod record;
 pub mod redact;
+pub mod retry;
 pub mod split;
 pub mod time;

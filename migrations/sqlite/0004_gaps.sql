@@ -11,3 +11,7 @@ CREATE TABLE gap (
     CONSTRAINT gap_pk PRIMARY KEY (id),
     CONSTRAINT gap_goes_forward CHECK (first <= last)
 ) STRICT;
+
+-- Two recorders may notice one gap.
+CREATE UNIQUE INDEX gap_once
+    ON gap (coalesce(source, ''), coalesce(boot, x''), coalesce(partition, -1), first, last, reason);

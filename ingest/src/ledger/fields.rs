@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::record::{Kind, Record};
+use crate::{
+    event::EventView,
+    record::{Kind, Record},
+};
 
 /// A client chooses these values and their length; a column holds this much of each, in bytes. The event is whole.
 const MAX_FIELD_BYTES: usize = 256;
@@ -33,58 +35,20 @@ impl<'a> Fields<'a> {
         if record.envelope.kind == Kind::Pipeline {
             return Self::default();
         }
-        serde_json::from_slice::<Event<'a>>(&record.event).map(Self::from).unwrap_or_default()
+        EventView::parse(&record.event).map(|event| Self::read(&event)).unwrap_or_default()
     }
-}
 
-/// The part of an event that has columns.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Event<'a> {
-    #[serde(borrow, default, rename = "auditID")]
-    audit_id: Cow<'a, str>,
-    #[serde(borrow, default)]
-    verb: Cow<'a, str>,
-    #[serde(borrow, default)]
-    user: User<'a>,
-    #[serde(borrow, default)]
-    object_ref: ObjectRef<'a>,
-    #[serde(default)]
-    response_status: Status,
-}
-
-#[derive(Default, Deserialize)]
-struct User<'a> {
-    #[serde(borrow, default)]
-    username: Cow<'a, str>,
-}
-
-#[derive(Default, Deserialize)]
-struct ObjectRef<'a> {
-    #[serde(borrow, default)]
-    resource: Cow<'a, str>,
-    #[serde(borrow, default)]
-    namespace: Cow<'a, str>,
-    #[serde(borrow, default)]
-    name: Cow<'a, str>,
-}
-
-#[derive(Default, Deserialize)]
-struct Status {
-    #[serde(default)]
-    code: i64,
-}
-
-impl<'a> From<Event<'a>> for Fields<'a> {
-    fn from(event: Event<'a>) -> Self {
+    fn read(event: &EventView<'a>) -> Self {
+        let object = event.object_ref().unwrap_or_default();
+        let code = event.response_status().and_then(|status| status.code).unwrap_or(0);
         Self {
-            audit_id: audit_id(&event.audit_id),
-            verb: column(event.verb),
-            username: column(event.user.username),
-            resource: column(event.object_ref.resource),
-            namespace: column(event.object_ref.namespace),
-            name: column(event.object_ref.name),
-            code: event.response_status.code.try_into().unwrap_or(0),
+            audit_id: audit_id(&event.audit_id().unwrap_or_default()),
+            verb: column(event.verb()),
+            username: column(event.user().and_then(|user| user.username)),
+            resource: column(object.resource),
+            namespace: column(object.namespace),
+            name: column(object.name),
+            code: code.try_into().unwrap_or(0),
         }
     }
 }
@@ -102,7 +66,8 @@ fn audit_id(text: &str) -> Vec<u8> {
 }
 
 /// What a text column can hold of `text`: Postgres takes no NUL.
-fn column(text: Cow<'_, str>) -> Cow<'_, str> {
+fn column(text: Option<Cow<'_, str>>) -> Cow<'_, str> {
+    let text = text.unwrap_or_default();
     let text = if text.len() > MAX_FIELD_BYTES { cut(&text).to_owned().into() } else { text };
     if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text }
 }

@@ -11,9 +11,10 @@ use uuid::Uuid;
 use super::{Applied, Batch, Gap, Ledger, LedgerError};
 use crate::{
     log::{LogId, Offset, Partition},
+    pipeline::{Fact, Previous},
     ranges::Ranges,
     record::{Boot, Envelope, Kind, Record, RecordId, Seq},
-    time::{Day, Timestamp},
+    time::{Clock, Day, Timestamp},
 };
 
 /// Makes one test of each law. `$fresh` is an async function that makes an empty ledger and what keeps it alive.
@@ -35,7 +36,8 @@ macro_rules! ledger_law_tests {
             days_are_counted_and_expire
             four_hundred_days_fit_in_a_batch
             positions_belong_to_a_log
-            gaps_are_kept
+            gaps_are_kept_once
+            a_boot_tells_of_itself_once
         );
     };
     (@ $fresh:expr; $($law:ident)*) => {
@@ -363,12 +365,41 @@ fn gap() -> Gap {
     }
 }
 
-/// The contract of `gaps`.
-pub async fn gaps_are_kept<L: Ledger, G>(fresh: impl AsyncFn() -> (L, G)) {
+/// Law 6, for gaps.
+pub async fn gaps_are_kept_once<L: Ledger, G>(fresh: impl AsyncFn() -> (L, G)) {
     let (ledger, _keep) = fresh().await;
-    let of_partition = Gap { source: None, boot: None, partition: Some(4), last: 7, ..gap() };
+    let of_partition = Gap { source: None, boot: None, partition: Some(4), last: Gap::OPEN, ..gap() };
     let mut all = batch(0, 1, Vec::new());
     all.gaps = vec![gap(), of_partition];
     apply(&ledger, &all).await;
+    all.moves.clear();
+    apply(&ledger, &all).await;
     assert_eq!(ledger.gaps().await.unwrap(), all.gaps);
+}
+
+/// Law 6, for what an instance says of itself.
+pub async fn a_boot_tells_of_itself_once<L: Ledger, G>(fresh: impl AsyncFn() -> (L, G)) {
+    let (ledger, _keep) = fresh().await;
+    let previous = Previous { boot: boot(0), last_seq: Seq(70) };
+    let rejected =
+        Fact::Rejected { cluster: "demo".into(), count: 3, reasons: BTreeMap::new(), places: Vec::new() };
+    let facts = [
+        Fact::Boot { previous: Some(previous), torn_bytes: 0 },
+        rejected.clone(),
+        Fact::Gap { gap: gap() },
+        rejected,
+        Fact::Stop,
+    ];
+    let clock = Clock::from_fn(|| NOON.parse().unwrap());
+    let mut all = records(1..=facts.len() as u64);
+    for (record, fact) in all.iter_mut().zip(facts) {
+        record.envelope.kind = Kind::Pipeline;
+        record.event = fact.draft(&clock).event;
+    }
+    apply(&ledger, &batch(0, 3, all[..3].to_vec())).await;
+    apply(&ledger, &batch(3, 8, all.clone())).await;
+    apply(&ledger, &batch(8, 13, all)).await;
+    let boots = ledger.boots(always()).await.unwrap();
+    assert_eq!((boots[0].previous, boots[0].rejected), (Some((boot(0), 70)), 6));
+    assert_eq!(ledger.gaps().await.unwrap(), [gap()]);
 }

@@ -5,9 +5,11 @@ use std::{
     sync::Arc,
 };
 
+use super::Gap;
 use crate::{
+    pipeline::{Fact, Previous},
     ranges::Ranges,
-    record::{Boot, Record},
+    record::{Boot, Kind, Record},
     time::Timestamp,
 };
 
@@ -25,6 +27,8 @@ pub(crate) struct Receipt {
     pub(crate) chunks: BTreeMap<u64, Ranges>,
     pub(crate) first_received: Timestamp,
     pub(crate) last_received: Timestamp,
+    /// What the instance said of itself, by the number of the record that says it.
+    facts: BTreeMap<u64, Fact>,
 }
 
 /// Sorts a batch's records by their boots.
@@ -38,6 +42,7 @@ pub(crate) fn receipts(records: &[Record]) -> BTreeMap<BootKey, Receipt> {
             chunks: BTreeMap::new(),
             first_received: first.received_at,
             last_received: first.received_at,
+            facts: BTreeMap::new(),
         });
         for record in run {
             receipt.add(record);
@@ -53,30 +58,59 @@ impl Receipt {
         self.last_received = self.last_received.max(envelope.received_at);
         let seq = envelope.seq.0;
         self.chunks.entry(seq / CHUNK).or_default().insert(seq..=seq);
+        if envelope.kind == Kind::Pipeline
+            && let Some(fact) = Fact::read(&record.event)
+        {
+            self.facts.insert(seq, fact);
+        }
     }
 }
 
-/// What merging a receipt into the stored ranges found.
+/// What a receipt brings that was not known.
 #[derive(Debug, Default)]
-pub(crate) struct Merged {
+pub(crate) struct News<'a> {
     /// The rows of ranges that changed.
     pub(crate) changed: Vec<(u64, Ranges)>,
     /// How many numbers were not seen before.
-    pub(crate) new: u64,
+    pub(crate) numbers: u64,
+    /// Items that intake refused.
+    pub(crate) rejected: u64,
+    /// The boot before this one.
+    pub(crate) previous: Option<Previous>,
+    /// Ranges that will not come.
+    pub(crate) gaps: Vec<&'a Gap>,
 }
 
-/// Adds `arrived` to the `stored` rows.
-pub(crate) fn merge(arrived: &BTreeMap<u64, Ranges>, mut stored: HashMap<u64, Ranges>) -> Merged {
-    let mut merged = Merged::default();
-    for (&chunk, ranges) in arrived {
-        let mut all = stored.remove(&chunk).unwrap_or_default();
-        let before = all.count();
-        all.extend(ranges);
-        let new = all.count() - before;
-        if new > 0 {
-            merged.new += new;
-            merged.changed.push((chunk, all));
+impl Receipt {
+    /// Adds what arrived to the `stored` rows. What arrives again is no news: its facts count once.
+    pub(crate) fn news(&self, mut stored: HashMap<u64, Ranges>) -> News<'_> {
+        let mut news = News::default();
+        for (seq, fact) in &self.facts {
+            if !stored.get(&(seq / CHUNK)).is_some_and(|ranges| ranges.contains(*seq)) {
+                news.add(fact);
+            }
+        }
+        for (&chunk, arrived) in &self.chunks {
+            let mut all = stored.remove(&chunk).unwrap_or_default();
+            let before = all.count();
+            all.extend(arrived);
+            let new = all.count() - before;
+            if new > 0 {
+                news.numbers += new;
+                news.changed.push((chunk, all));
+            }
+        }
+        news
+    }
+}
+
+impl<'a> News<'a> {
+    fn add(&mut self, fact: &'a Fact) {
+        match fact {
+            Fact::Boot { previous, .. } => self.previous = *previous,
+            Fact::Gap { gap } => self.gaps.push(gap),
+            Fact::Rejected { count, .. } => self.rejected += count,
+            _ => {}
         }
     }
-    merged
 }

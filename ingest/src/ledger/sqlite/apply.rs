@@ -14,7 +14,7 @@ use crate::{
         codec::Packer,
         fields::Fields,
         origin::{Origin, OriginCache, OriginId},
-        receipts::{BootKey, Receipt, merge, receipts},
+        receipts::{BootKey, Receipt, receipts},
         stored::{int, kind_number, packing, ranges_from_json, ranges_to_json, uint},
     },
     log::{LogId, Offset},
@@ -295,8 +295,8 @@ async fn note_receipt(
             stored.insert(chunk, ranges_from_json(&ranges)?);
         }
     }
-    let merged = merge(&receipt.chunks, stored);
-    for (chunk, ranges) in &merged.changed {
+    let news = receipt.news(stored);
+    for (chunk, ranges) in &news.changed {
         sqlx::query(
             "INSERT INTO seen (boot, chunk, ranges) VALUES (?, ?, ?) \
              ON CONFLICT (boot, chunk) DO UPDATE SET ranges = excluded.ranges",
@@ -307,11 +307,20 @@ async fn note_receipt(
         .execute(&mut *tx)
         .await?;
     }
-    sqlx::query("UPDATE boot SET duplicates = duplicates + ? WHERE id = ?")
-        .bind(int(merged.new.saturating_sub(inserted)))
-        .bind(boot)
-        .execute(&mut *tx)
-        .await?;
+    sqlx::query(
+        "UPDATE boot SET duplicates = duplicates + ?, rejected = rejected + ?, \
+         previous_boot = coalesce(?, previous_boot), previous_seq = coalesce(?, previous_seq) WHERE id = ?",
+    )
+    .bind(int(news.numbers.saturating_sub(inserted)))
+    .bind(int(news.rejected))
+    .bind(news.previous.map(|previous| previous.boot.0))
+    .bind(news.previous.map(|previous| int(previous.last_seq.0)))
+    .bind(boot)
+    .execute(&mut *tx)
+    .await?;
+    for gap in news.gaps {
+        insert_gap(tx, gap).await?;
+    }
     Ok(())
 }
 
@@ -331,7 +340,8 @@ async fn add_to_days(tx: &mut SqliteConnection, added: &BTreeMap<Day, u64>) -> R
 
 async fn insert_gap(tx: &mut SqliteConnection, gap: &Gap) -> Result<(), LedgerError> {
     sqlx::query(
-        "INSERT INTO gap (source, boot, partition, first, last, reason, at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO gap (source, boot, partition, first, last, reason, at) VALUES (?, ?, ?, ?, ?, ?, ?) \
+         ON CONFLICT DO NOTHING",
     )
     .bind(gap.source.as_deref())
     .bind(gap.boot.map(|boot| boot.0))
