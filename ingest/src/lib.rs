@@ -9,6 +9,7 @@ pub mod json;
 pub mod ledger;
 pub mod log;
 pub mod pipeline;
+pub mod policy;
 pub mod ranges;
 pub mod record;
 pub mod redact;
