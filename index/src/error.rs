@@ -38,6 +38,9 @@ pub enum IndexError {
     /// Another rebuild is under way.
     #[error("the index is being rebuilt already")]
     Rebuilding,
+    /// The generation that was being made could not be written; the log says why.
+    #[error("the rebuild failed; the index is as it was")]
+    RebuildFailed,
     /// The rebuild was cancelled.
     #[error("the rebuild was cancelled; the index is as it was")]
     Cancelled,

@@ -41,17 +41,66 @@ pub struct Index(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     dir: PathBuf,
     options: IndexOptions,
-    current: RwLock<Arc<Generation>>,
+    view: RwLock<Arc<View>>,
     pub(crate) writing: Mutex<Writing>,
     commits: watch::Sender<Commit>,
     pub(crate) queries: Semaphore,
     pub(crate) is_fed: AtomicBool,
 }
 
-/// Both sides of a rebuild: the generation in use, and the one that is being made.
+/// The writers of the generation in use, and of the one that is being made.
 pub(crate) struct Writing {
+    /// Nothing after a failure, until it is needed again.
     pub(crate) current: Option<Writer>,
+    /// The one that is being made, before what is added goes to it too.
+    pub(crate) waiting: Option<Writer>,
+    /// The one that is being made: everything that is added is added to both.
     pub(crate) next: Option<Writer>,
+}
+
+impl Writing {
+    fn tee(&mut self, write: impl FnOnce(&mut Writer) -> Result<(), IndexError>) {
+        if let Some(next) = &mut self.next
+            && let Err(fault) = write(next)
+        {
+            tracing::warn!(error = &fault as &dyn std::error::Error, "the rebuild of the index failed");
+            next.generation().retire();
+            self.next = None;
+        }
+    }
+
+    /// From now on everything goes to the one that is being made too. Right when nothing is uncommitted: what was
+    /// added before is before the position that both now have.
+    pub(crate) fn attach(&mut self) {
+        if let Some(mut next) = self.waiting.take() {
+            if let Some(current) = &self.current {
+                next.continue_from(current.standing());
+            }
+            self.next = Some(next);
+        }
+    }
+}
+
+impl View {
+    fn of(writer: &Writer) -> Self {
+        Self {
+            generation: writer.generation().clone(),
+            standing: writer.standing().clone(),
+            arrival: writer.arrival(),
+        }
+    }
+
+    fn commit(&self) -> Commit {
+        Commit { generation: self.generation.number, arrival: self.arrival }
+    }
+}
+
+/// What queries see; it never waits for the writing side.
+pub(crate) struct View {
+    pub(crate) generation: Arc<Generation>,
+    pub(crate) standing: Standing,
+    /// Every document below this arrival number is found.
+    pub(crate) arrival: u64,
 }
 
 /// The state that queries see.
@@ -77,14 +126,14 @@ impl Index {
     /// When the folder cannot be used.
     pub fn open(dir: &Path, options: IndexOptions) -> Result<(Self, Found), IndexError> {
         let (generation, found) = Generation::open_current(dir)?;
-        let generation = Arc::new(generation);
-        let writer = Writer::open(generation.clone(), options.writer)?;
-        let commit = Commit { generation: generation.number, arrival: writer.arrival() };
+        let writer = Writer::open(Arc::new(generation), options.writer)?;
+        let view = View::of(&writer);
+        let commit = view.commit();
         let inner = Inner {
             dir: dir.to_owned(),
             options,
-            current: RwLock::new(generation),
-            writing: Mutex::new(Writing { current: Some(writer), next: None }),
+            view: RwLock::new(Arc::new(view)),
+            writing: Mutex::new(Writing { current: Some(writer), waiting: None, next: None }),
             commits: watch::Sender::new(commit),
             queries: Semaphore::new(options.queries),
             is_fed: AtomicBool::new(false),
@@ -93,12 +142,8 @@ impl Index {
     }
 
     /// How far the index is, as of its last commit.
-    ///
-    /// # Errors
-    /// When its writer failed and cannot be opened again.
-    pub fn standing(&self) -> Result<Standing, IndexError> {
-        let mut writing = self.0.writing();
-        Ok(self.0.writer(&mut writing)?.standing().clone())
+    pub fn standing(&self) -> Standing {
+        self.view().standing.clone()
     }
 
     /// Adds records, each in place of any with its id. They are found after the next [`Index::commit`].
@@ -112,9 +157,7 @@ impl Index {
             writing.current = None;
         }
         added?;
-        if let Some(next) = &mut writing.next {
-            next.add(records)?;
-        }
+        writing.tee(|next| next.add(records));
         Ok(())
     }
 
@@ -134,9 +177,8 @@ impl Index {
             writing.current = None;
         }
         committed?;
-        if let Some(next) = &mut writing.next {
-            next.commit(standing)?;
-        }
+        writing.tee(|next| next.commit(standing));
+        writing.attach();
         self.announce(&writing);
         Ok(())
     }
@@ -147,12 +189,13 @@ impl Index {
     /// When files cannot be removed.
     pub fn expire(&self, first: Day) -> Result<Vec<Day>, IndexError> {
         let mut writing = self.0.writing();
-        let Writing { current, next } = &mut *writing;
-        for writer in [current, next].into_iter().flatten() {
+        let Writing { current, waiting, next } = &mut *writing;
+        for writer in [waiting, next].into_iter().flatten() {
             writer.forget_before(first);
+            writer.generation().days.remove_before(first)?;
         }
-        if let Some(next) = next {
-            next.generation().days.remove_before(first)?;
+        if let Some(writer) = current {
+            writer.forget_before(first);
         }
         self.generation().days.remove_before(first)
     }
@@ -162,8 +205,12 @@ impl Index {
         self.0.commits.subscribe()
     }
 
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.0.view.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub(crate) fn generation(&self) -> Arc<Generation> {
-        self.0.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.view().generation.clone()
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -176,21 +223,20 @@ impl Index {
 
     /// Makes the generation that was rebuilt the one in use.
     pub(crate) fn swap(&self, writing: &mut Writing) -> Result<(), IndexError> {
-        let Some(next) = writing.next.take() else { return Ok(()) };
+        let Some(next) = writing.next.take() else { return Err(IndexError::RebuildFailed) };
         next.generation().make_current(&self.0.dir)?;
-        let old = {
-            let mut current = self.0.current.write().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *current, next.generation().clone())
-        };
-        old.retire();
+        let old = self.generation();
         writing.current = Some(next);
         self.announce(writing);
+        old.retire();
         Ok(())
     }
 
     fn announce(&self, writing: &Writing) {
         if let Some(writer) = &writing.current {
-            let commit = Commit { generation: writer.generation().number, arrival: writer.arrival() };
+            let view = View::of(writer);
+            let commit = view.commit();
+            *self.0.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
             self.0.commits.send_replace(commit);
         }
     }
@@ -209,8 +255,8 @@ impl Inner {
     /// The writer; opened again after a failure.
     fn writer<'w>(&self, writing: &'w mut Writing) -> Result<&'w mut Writer, IndexError> {
         if writing.current.is_none() {
-            let generation = self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
-            writing.current = Some(Writer::open(generation, self.options.writer)?);
+            let view = self.view.read().unwrap_or_else(PoisonError::into_inner).clone();
+            writing.current = Some(Writer::open(view.generation.clone(), self.options.writer)?);
         }
         match &mut writing.current {
             Some(writer) => Ok(writer),

@@ -90,7 +90,7 @@ impl Indexer {
 
     async fn read(&self, cancel: &CancellationToken) -> Result<(), Fault> {
         let id = self.log.id().await?;
-        let standing = self.index.clone().blocking(|index| index.standing()).await?;
+        let standing = self.index.standing();
         let mut reading = Reading {
             subscription: self.log.subscribe(Reader::Whole { group: self.group.clone() }).await?,
             index: self.index.clone(),

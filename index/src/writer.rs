@@ -127,7 +127,7 @@ impl Writer {
             // The most recently used stands last.
             Some(at) => self.open[at..].rotate_left(1),
             None => {
-                if self.open.len() >= self.options.open_days {
+                while self.open.len() >= self.options.open_days.max(1) {
                     self.close_least_used()?;
                 }
                 let open = DayWriter::open(&self.generation, day, self.options)?;
@@ -165,13 +165,15 @@ impl Writer {
         self.standing.days.retain(|day, _| day.parse::<Day>().is_ok_and(|day| day >= first));
     }
 
-    /// Commits and waits until all merges are done.
-    pub(crate) fn finish(&mut self, standing: &Standing) -> Result<(), IndexError> {
-        self.commit(standing)?;
-        while !self.open.is_empty() {
-            self.close_least_used()?;
-        }
-        Ok(())
+    /// Writes at most `days` days at once from now on.
+    pub(crate) fn limit(&mut self, days: usize) {
+        self.options.open_days = days;
+    }
+
+    /// Takes over the position of another writer, as what the next commit will say.
+    pub(crate) fn continue_from(&mut self, other: &Standing) {
+        self.standing.log = other.log.clone();
+        self.standing.positions = other.positions.clone();
     }
 }
 
