@@ -1,4 +1,4 @@
--- Who may use the interface. A secret is kept as its SHA-256 only.
+-- Who may use the interface. A secret is kept as its SHA-256 only. Times are microseconds since 1970, UTC.
 CREATE TABLE tokens (
     id          BLOB    NOT NULL,
     secret_hash BLOB    NOT NULL,
