@@ -217,7 +217,10 @@ fn malformed(error: &Error) -> PolicyError {
     let message = match error {
         Error::SerdeUnknownField { field, expected, .. } => unknown(field, expected),
         Error::DuplicateMappingKey { key: Some(key), .. } => format!("{key:?} is given twice"),
-        other => first_line(&other.render()),
+        Error::MultipleDocuments { .. } => {
+            "a policy is one document, and a second one begins here".to_owned()
+        }
+        other => without_place(&other.render()),
     };
     let (line, column) = error.location().map_or((0, 0), |place| (place.line(), place.column()));
     PolicyError::Malformed { line, column, message }
@@ -238,6 +241,8 @@ pub(super) fn similarity(known: &str, given: &str) -> f64 {
     strsim::normalized_damerau_levenshtein(&known.to_lowercase(), &given.to_lowercase())
 }
 
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().to_owned()
+/// The first line of a parser's message without the place at its end, which is told apart.
+fn without_place(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    line.rsplit_once(" at line ").map_or(line, |(message, _)| message).to_owned()
 }

@@ -140,7 +140,7 @@ impl Rule {
         }
     }
 
-    fn is_for_resources(&self) -> bool {
+    pub(super) fn is_for_resources(&self) -> bool {
         !self.resources.is_empty() || !self.namespaces.is_empty()
     }
 }

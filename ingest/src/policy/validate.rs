@@ -69,7 +69,7 @@ impl Check {
             omit_stages: self.stages(&format!("{path}.omitStages"), text.omit_stages),
             omit_managed_fields: text.omit_managed_fields,
         };
-        if !rule.paths.is_empty() && !(rule.resources.is_empty() && rule.namespaces.is_empty()) {
+        if !rule.paths.is_empty() && rule.is_for_resources() {
             self.violated(
                 format!("{path}.nonResourceURLs"),
                 "a rule is for resources and namespaces, or for non-resource URLs, not for both",
