@@ -1,0 +1,153 @@
+//! Where within an event secrets can stand, and what the event is about.
+
+use std::sync::LazyLock;
+
+use regex::RegexSet;
+
+use super::{
+    Redactor,
+    rules::BodyRule,
+    walk::{Form, Walk},
+};
+use crate::{
+    event::EventView,
+    json::{Json, JsonKind},
+};
+
+/// Messages of the API server itself that quote names only. Any other may quote what was sent.
+static HARMLESS: LazyLock<RegexSet> = LazyLock::new(|| {
+    let patterns = [
+        r#"^[a-z0-9./-]+ "[A-Za-z0-9.:_-]{1,253}" (?:not found|already exists)$"#,
+        r#"^[a-z0-9./-]+(?: "[A-Za-z0-9.:_-]{1,253}")? is forbidden: User "[^"]{0,253}" cannot [a-z]+ (?:resource )?"?[a-z0-9./-]+"?(?: in API group "[a-z0-9.-]*")?(?: in the namespace "[a-z0-9-]*"| at the cluster scope)?$"#,
+        r#"^Operation cannot be fulfilled on [a-z0-9.]+ "[A-Za-z0-9.:_-]{1,253}": the object has been modified; please apply your changes to the latest version and try again$"#,
+        r"^(?:Connection closed early|Unauthorized)$",
+        r"^Authentication failed, (?:no credentials provided|attempted: [a-z0-9_, ]{1,60})$",
+    ];
+    match RegexSet::new(patterns) {
+        Ok(set) => set,
+        Err(error) => unreachable!("the patterns are constants: {error}"),
+    }
+});
+
+const PATCH_ANNOTATION: &str = "patch.webhook.admission.k8s.io/";
+
+impl Redactor {
+    /// The body rule for the resource that the event is about.
+    pub(super) fn rule_of(&self, event: &EventView<'_>) -> Option<&BodyRule> {
+        let object = event.object_ref();
+        if let Some((resource, object)) = object.as_ref().and_then(|o| Some((o.resource.as_deref()?, o))) {
+            let group = object.api_group.as_deref().unwrap_or_default();
+            return self.rule_of_resource(group, resource, object.subresource.as_deref());
+        }
+        let uri = event.request_uri()?;
+        let (group, resource, subresource) = resource_of(&uri)?;
+        self.rule_of_resource(group, resource, subresource)
+    }
+
+    fn rule_of_resource(&self, group: &str, resource: &str, subresource: Option<&str>) -> Option<&BodyRule> {
+        let names = |entry: &String| match entry.split_once('/') {
+            None => entry == resource,
+            Some((r, s)) => r == resource && Some(s) == subresource,
+        };
+        // TokenRequest is of another group than the service account that it is asked for.
+        let group = |rule: &&BodyRule| rule.group == group || rule.resources.iter().any(|r| r.contains('/'));
+        self.bodies.iter().filter(group).find(|rule| rule.resources.iter().any(names))
+    }
+}
+
+/// Group, resource and subresource of a request's path, for events that carry no reference.
+fn resource_of(uri: &str) -> Option<(&str, &str, Option<&str>)> {
+    let path = uri.split(['?', '#']).next()?;
+    let mut names = path.split('/').filter(|n| !n.is_empty());
+    let group = match names.next()? {
+        "api" => "",
+        "apis" => names.next()?,
+        _ => return None,
+    };
+    let mut rest = names.skip(1).skip_while(|n| *n == "watch");
+    let mut resource = rest.next()?;
+    let mut name = rest.next();
+    let mut subresource = rest.next();
+    if let ("namespaces", Some(inner)) = (resource, subresource) {
+        resource = inner;
+        name = rest.next();
+        subresource = rest.next();
+    }
+    Some((group, resource, name.and(subresource)))
+}
+
+impl<'t> Walk<'_, 't> {
+    /// The whole event. `rule` is that of the resource it is about.
+    pub(super) fn event(&mut self, event: &EventView<'t>, rule: Option<&BodyRule>) {
+        let delete = event.verb().is_some_and(|verb| verb.starts_with("delete"));
+        for member in event.members() {
+            self.name(member);
+            match (&*member.name(), rule) {
+                ("requestObject", Some(rule)) => self.body(member.value, rule, delete),
+                ("responseObject", Some(rule)) => self.body(member.value, rule, false),
+                ("requestObject" | "responseObject", None) => self.any(member.value, Form::Object),
+                ("responseStatus", Some(rule)) => self.ruled_status(member.value, rule),
+                ("annotations", rule) => self.annotations(member.value, rule),
+                _ => self.any(member.value, Form::Text),
+            }
+        }
+    }
+
+    /// A message about an object of the rule's kind: kept when it is the server's own and quotes names only.
+    pub(super) fn message(&mut self, value: Json<'t>, rule: &BodyRule) {
+        if value.as_str().is_some_and(|text| text.is_empty() || HARMLESS.is_match(&text)) {
+            self.any(value, Form::Text);
+        } else {
+            self.remove(value, &rule.name, false, Form::Text);
+        }
+    }
+
+    fn annotations(&mut self, value: Json<'t>, rule: Option<&BodyRule>) {
+        if value.kind() != JsonKind::Object {
+            return self.any(value, Form::Text);
+        }
+        for member in value.members() {
+            self.name(member);
+            let key = member.name();
+            match rule {
+                Some(rule) if key.starts_with(PATCH_ANNOTATION) => self.patch_annotation(member.value, rule),
+                Some(rule) if !is_servers_own(&key) => {
+                    self.remove(member.value, &rule.name, false, Form::Text)
+                }
+                _ => self.any(member.value, Form::Text),
+            }
+        }
+    }
+
+    /// What a mutating webhook changed: JSON within a string, `{"configuration":…,"webhook":…,"patch":[…],"patchType":…}`.
+    fn patch_annotation(&mut self, value: Json<'t>, rule: &BodyRule) {
+        let Some(decoded) = value.as_str() else {
+            return self.remove(value, &rule.name, false, Form::Text);
+        };
+        match Json::parse_text(&decoded) {
+            Ok(json) if json.kind() == JsonKind::Object => {
+                self.within(value, &decoded, &rule.name, Form::Text, |inner| {
+                    for member in json.members() {
+                        match &*member.name() {
+                            "patch" if member.value.kind() == JsonKind::Array => {
+                                inner.json_patch(member.value, rule)
+                            }
+                            "configuration" | "webhook" | "patchType" => {
+                                inner.any(member.value, Form::Object)
+                            }
+                            _ => inner.remove(member.value, &rule.name, false, Form::Object),
+                        }
+                    }
+                });
+            }
+            _ => self.remove(value, &rule.name, false, Form::Text),
+        }
+    }
+}
+
+/// Annotations that the API server writes of itself. Those of webhooks and policies may quote the object.
+fn is_servers_own(key: &str) -> bool {
+    let domain = key.split('/').next().unwrap_or(key);
+    let own = |of: &str| domain == of || domain.strip_suffix(of).is_some_and(|rest| rest.ends_with('.'));
+    domain != "validation.policy.admission.k8s.io" && (own("k8s.io") || own("kubernetes.io"))
+}
