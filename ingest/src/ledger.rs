@@ -7,6 +7,7 @@ mod fields;
 pub mod laws;
 mod open;
 mod origin;
+mod postgres;
 mod receipts;
 mod sqlite;
 mod stored;
@@ -23,7 +24,7 @@ use crate::{
     time::{Day, Timestamp},
 };
 
-pub use self::{open::OpenError, sqlite::SqliteLedger};
+pub use self::{open::OpenError, postgres::PostgresLedger, sqlite::SqliteLedger};
 
 /// One answer of [`Ledger::scan`] ends once it holds this many bytes of stored events, packed to about a sixth: what a
 /// reader holds at a time stays bounded even when every event is as large as they come.

@@ -1,6 +1,6 @@
 //! The real engines that the tests speak to: shared ones from the environment, and own ones that a test may break.
 
-#![allow(dead_code, reason = "each test binary uses a part of this file")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of this file")]
 
 use std::{
     collections::BTreeMap,

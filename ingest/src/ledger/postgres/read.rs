@@ -1,0 +1,182 @@
+//! What the Postgres ledger answers.
+
+use std::{collections::HashMap, ops::Range};
+
+use futures::TryStreamExt;
+use sqlx::{PgPool, Row, postgres::PgRow};
+use uuid::Uuid;
+
+use super::time::PgTime;
+use crate::{
+    ledger::{
+        BootSummary, Gap, LedgerError, MAX_SCAN_BYTES,
+        codec::Unpacker,
+        origin::{Origin, OriginCache, OriginId},
+        stored::{StoredRecord, packing, ranges_from_json, uint},
+    },
+    log::{LogId, Offset, Positions},
+    ranges::Ranges,
+    record::{Boot, Record, RecordId},
+    time::{Day, Timestamp},
+};
+
+pub(super) async fn positions(pool: &PgPool, log: &LogId) -> Result<Positions, LedgerError> {
+    let rows: Vec<(i32, i64)> = sqlx::query_as("SELECT partition, next FROM position WHERE log = $1")
+        .bind(&*log.0)
+        .fetch_all(pool)
+        .await?;
+    Ok(rows.into_iter().map(|(partition, next)| (partition, Offset(uint(next)))).collect())
+}
+
+pub(super) async fn current_log(pool: &PgPool) -> Result<Option<LogId>, LedgerError> {
+    let log: Option<String> = sqlx::query_scalar("SELECT log FROM current_log").fetch_optional(pool).await?;
+    Ok(log.map(|log| LogId(log.into())))
+}
+
+pub(super) async fn get(
+    pool: &PgPool,
+    origins: &OriginCache,
+    ids: &[RecordId],
+) -> Result<Vec<Record>, LedgerError> {
+    let wanted: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    let rows = sqlx::query(
+        "SELECT id, origin, seq, at, received_at, kind, redactions, event FROM record WHERE id = ANY($1)",
+    )
+    .bind(wanted)
+    .fetch_all(pool)
+    .await?;
+    let records = records(pool, origins, &rows).await?;
+    let found: HashMap<RecordId, Record> = records.into_iter().map(|r| (r.envelope.id, r)).collect();
+    Ok(ids.iter().filter_map(|id| found.get(id).cloned()).collect())
+}
+
+pub(super) async fn scan(
+    pool: &PgPool,
+    origins: &OriginCache,
+    days: Range<Day>,
+    after: Option<RecordId>,
+    limit: usize,
+) -> Result<Vec<Record>, LedgerError> {
+    let first = RecordId::floor(days.start.start()).0;
+    let mut stream = sqlx::query(
+        "SELECT id, origin, seq, at, received_at, kind, redactions, event FROM record \
+         WHERE id >= $1 AND id < $2 AND id > $3 ORDER BY id LIMIT $4",
+    )
+    .bind(first.max(after.map_or(Uuid::nil(), |id| id.0)))
+    .bind(RecordId::floor(days.end.start()).0)
+    .bind(after.map_or(Uuid::nil(), |id| id.0))
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .fetch(pool);
+    let (mut rows, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = stream.try_next().await? {
+        bytes += row.try_get::<&[u8], _>("event")?.len();
+        rows.push(row);
+        if bytes >= MAX_SCAN_BYTES {
+            break;
+        }
+    }
+    drop(stream);
+    records(pool, origins, &rows).await
+}
+
+async fn records(pool: &PgPool, origins: &OriginCache, rows: &[PgRow]) -> Result<Vec<Record>, LedgerError> {
+    let mut unpacker = Unpacker::new().map_err(packing)?;
+    let mut records = Vec::with_capacity(rows.len());
+    for row in rows {
+        let origin = origin(pool, origins, row.try_get::<i32, _>("origin")?.into()).await?;
+        let stored = StoredRecord {
+            id: row.try_get("id")?,
+            seq: row.try_get("seq")?,
+            at: row.try_get::<PgTime, _>("at")?.0,
+            received_at: row.try_get::<PgTime, _>("received_at")?.0,
+            kind: row.try_get("kind")?,
+            redactions: row.try_get("redactions")?,
+            event: row.try_get("event")?,
+        };
+        records.push(stored.record(origin, &mut unpacker)?);
+    }
+    Ok(records)
+}
+
+async fn origin(pool: &PgPool, origins: &OriginCache, id: OriginId) -> Result<Origin, LedgerError> {
+    if let Some(origin) = origins.origin(id) {
+        return Ok(origin);
+    }
+    let row: Option<(String, Uuid, String, String)> = sqlx::query_as(
+        "SELECT boot.source, boot.boot, origin.cluster, origin.rules \
+         FROM origin JOIN boot ON boot.id = origin.boot WHERE origin.id = $1",
+    )
+    .bind(id as i32)
+    .fetch_optional(pool)
+    .await?;
+    let (source, boot, cluster, rules) =
+        row.ok_or_else(|| LedgerError::Corrupt(format!("a record of origin {id}, which is not there")))?;
+    let origin =
+        Origin { source: source.into(), boot: Boot(boot), cluster: cluster.into(), rules: rules.into() };
+    origins.remember([(origin.clone(), id)]);
+    Ok(origin)
+}
+
+pub(super) async fn days(pool: &PgPool) -> Result<Vec<(Day, u64)>, LedgerError> {
+    let rows: Vec<(i32, i64)> =
+        sqlx::query_as("SELECT day - DATE '1970-01-01', records FROM day ORDER BY day")
+            .fetch_all(pool)
+            .await?;
+    Ok(rows.into_iter().map(|(day, records)| (Day::from_number(day), uint(records))).collect())
+}
+
+pub(super) async fn boots(
+    pool: &PgPool,
+    received: Range<Timestamp>,
+) -> Result<Vec<BootSummary>, LedgerError> {
+    let rows = sqlx::query(
+        "SELECT source, boot, previous_boot, previous_seq, first_received, last_received, duplicates, rejected, \
+         ARRAY(SELECT ranges FROM seen WHERE seen.boot = boot.id ORDER BY chunk) AS seen \
+         FROM boot WHERE first_received < $1 AND last_received >= $2 ORDER BY source, boot",
+    )
+    .bind(PgTime(received.end))
+    .bind(PgTime(received.start))
+    .fetch_all(pool)
+    .await?;
+    rows.iter().map(summary).collect()
+}
+
+fn summary(row: &PgRow) -> Result<BootSummary, LedgerError> {
+    let mut seen = Ranges::default();
+    for chunk in row.try_get::<Vec<String>, _>("seen")? {
+        seen.extend(&ranges_from_json(&chunk)?);
+    }
+    let previous: Option<Uuid> = row.try_get("previous_boot")?;
+    let last: Option<i64> = row.try_get("previous_seq")?;
+    Ok(BootSummary {
+        source: row.try_get::<String, _>("source")?.into(),
+        boot: Boot(row.try_get("boot")?),
+        previous: previous.zip(last).map(|(boot, last)| (Boot(boot), uint(last))),
+        seen,
+        received: (
+            row.try_get::<PgTime, _>("first_received")?.0,
+            row.try_get::<PgTime, _>("last_received")?.0,
+        ),
+        duplicates: uint(row.try_get("duplicates")?),
+        rejected: uint(row.try_get("rejected")?),
+    })
+}
+
+pub(super) async fn gaps(pool: &PgPool) -> Result<Vec<Gap>, LedgerError> {
+    let rows = sqlx::query("SELECT source, boot, partition, first, last, reason, at FROM gap ORDER BY id")
+        .fetch_all(pool)
+        .await?;
+    rows.iter().map(gap).collect()
+}
+
+fn gap(row: &PgRow) -> Result<Gap, LedgerError> {
+    Ok(Gap {
+        source: row.try_get::<Option<String>, _>("source")?.map(Into::into),
+        boot: row.try_get::<Option<Uuid>, _>("boot")?.map(Boot),
+        first: uint(row.try_get("first")?),
+        last: uint(row.try_get("last")?),
+        partition: row.try_get("partition")?,
+        reason: row.try_get("reason")?,
+        at: row.try_get::<PgTime, _>("at")?.0,
+    })
+}
