@@ -292,7 +292,11 @@ impl Compiler<'_> {
                     _ => Verdict::No,
                 }
             };
-            joined.push((Occur::Must, self.scan(places, Arc::new(test))));
+            let guard =
+                BooleanQuery::new(joined.iter().map(|(occur, word)| (*occur, word.box_clone())).collect());
+            let scan =
+                Scan::new(self.fields.terms, places, self.budget, Arc::new(test)).guarded(Arc::new(guard));
+            joined.push((Occur::Must, Box::new(scan)));
         }
         Ok(Box::new(BooleanQuery::new(joined)))
     }

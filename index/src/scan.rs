@@ -6,7 +6,7 @@
 use std::{fmt, sync::Arc};
 
 use tantivy::{
-    DocId, Score, SegmentReader, TantivyError,
+    BitSet, DocId, DocSet, Score, SegmentReader, TERMINATED, TantivyError,
     query::{BitSetDocSet, ConstScorer, EmptyScorer, EnableScoring, Explanation, Query, Scorer, Weight},
     schema::{Field, IndexRecordOption},
 };
@@ -42,11 +42,19 @@ pub(crate) struct Scan {
     prefixes: Vec<String>,
     test: TermTest,
     budget: Budget,
+    /// What else holds for every document that is wanted.
+    guard: Option<Arc<dyn Query>>,
 }
 
 impl Scan {
     pub(crate) fn new(field: Field, prefixes: Vec<String>, budget: &Budget, test: TermTest) -> Self {
-        Self { field, prefixes, test, budget: budget.clone() }
+        Self { field, prefixes, test, budget: budget.clone(), guard: None }
+    }
+
+    /// Where `guard` holds for no document the dictionary is not read, and a value of which only a part is kept
+    /// is only of interest in a document for which it holds.
+    pub(crate) fn guarded(self, guard: Arc<dyn Query>) -> Self {
+        Self { guard: Some(guard), ..self }
     }
 
     /// Puts the documents of one prefix into `found`.
@@ -67,18 +75,18 @@ impl Scan {
                 left = TERMS_PER_LOOK;
             }
             let Ok(value) = std::str::from_utf8(&terms.key()[prefix.len()..]) else { continue };
-            match (self.test)(value) {
+            let set = match (self.test)(value) {
                 Verdict::No => continue,
-                Verdict::NotInKeptPart => {
-                    self.budget.saw_cut();
-                    continue;
-                }
-                Verdict::Match => {}
-            }
+                Verdict::NotInKeptPart => &mut found.doubtful,
+                Verdict::Match => &mut found.sure,
+            };
+            let set = set.get_or_insert_with(|| BitSet::with_max_value(reader.max_doc()));
             let mut postings =
                 inverted.read_block_postings_from_terminfo(terms.value(), IndexRecordOption::Basic)?;
             while !postings.docs().is_empty() {
-                postings.docs().iter().for_each(|doc| found.insert(*doc));
+                for doc in postings.docs() {
+                    set.insert(*doc);
+                }
                 postings.advance();
             }
         }
@@ -87,16 +95,11 @@ impl Scan {
 }
 
 /// Documents that were found, each once.
+#[derive(Default)]
 struct Found {
-    set: tantivy::BitSet,
-    any: bool,
-}
-
-impl Found {
-    fn insert(&mut self, doc: DocId) {
-        self.set.insert(doc);
-        self.any = true;
-    }
+    sure: Option<BitSet>,
+    /// The part of the value that is kept does not match.
+    doubtful: Option<BitSet>,
 }
 
 /// The first string behind all that begin with `prefix`.
@@ -118,21 +121,59 @@ impl fmt::Debug for Scan {
 }
 
 impl Query for Scan {
-    fn weight(&self, _: EnableScoring<'_>) -> tantivy::Result<Box<dyn Weight>> {
-        Ok(Box::new(self.clone()))
+    fn weight(&self, scoring: EnableScoring<'_>) -> tantivy::Result<Box<dyn Weight>> {
+        let guard = self.guard.as_ref().map(|guard| guard.weight(scoring)).transpose()?;
+        Ok(Box::new(ScanWeight { scan: self.clone(), guard }))
     }
 }
 
-impl Weight for Scan {
-    fn scorer(&self, reader: &SegmentReader, boost: Score) -> tantivy::Result<Box<dyn Scorer>> {
-        let mut found = Found { set: tantivy::BitSet::with_max_value(reader.max_doc()), any: false };
-        for prefix in &self.prefixes {
-            self.read(reader, prefix, &mut found)?;
+struct ScanWeight {
+    scan: Scan,
+    guard: Option<Box<dyn Weight>>,
+}
+
+impl ScanWeight {
+    fn guard(&self, reader: &SegmentReader) -> tantivy::Result<Option<Box<dyn Scorer>>> {
+        self.guard.as_ref().map(|guard| guard.scorer(reader, 1.0)).transpose()
+    }
+
+    /// Notes documents that might match.
+    fn doubt(&self, reader: &SegmentReader, doubtful: BitSet) -> tantivy::Result<()> {
+        let mut doubtful = BitSetDocSet::from(doubtful);
+        let Some(mut guard) = self.guard(reader)? else {
+            self.scan.budget.saw_cut();
+            return Ok(());
+        };
+        while doubtful.doc() != TERMINATED {
+            if guard.doc() < doubtful.doc() {
+                guard.seek(doubtful.doc());
+            }
+            if guard.doc() == doubtful.doc() {
+                self.scan.budget.saw_cut();
+                break;
+            }
+            doubtful.advance();
         }
-        if !found.any {
+        Ok(())
+    }
+}
+
+impl Weight for ScanWeight {
+    fn scorer(&self, reader: &SegmentReader, boost: Score) -> tantivy::Result<Box<dyn Scorer>> {
+        if self.guard(reader)?.is_some_and(|guard| guard.doc() == TERMINATED) {
             return Ok(Box::new(EmptyScorer));
         }
-        Ok(Box::new(ConstScorer::new(BitSetDocSet::from(found.set), boost)))
+        let mut found = Found::default();
+        for prefix in &self.scan.prefixes {
+            self.scan.read(reader, prefix, &mut found)?;
+        }
+        if let Some(doubtful) = found.doubtful {
+            self.doubt(reader, doubtful)?;
+        }
+        Ok(match found.sure {
+            Some(sure) => Box::new(ConstScorer::new(BitSetDocSet::from(sure), boost)),
+            None => Box::new(EmptyScorer),
+        })
     }
 
     fn explain(&self, _: &SegmentReader, doc: DocId) -> tantivy::Result<Explanation> {

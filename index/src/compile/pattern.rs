@@ -43,35 +43,49 @@ fn wildcard(pieces: &[Piece], case: Case) -> Result<regex::Regex, regex::Error> 
 }
 
 /// Words that must stand in a row.
-pub(super) struct Words(Vec<String>);
+pub(super) struct Words {
+    row: Vec<String>,
+    /// Finds the longest word, or what contains it: most values are done with after this.
+    longest: Option<regex::Regex>,
+}
 
 impl Words {
     /// The words of `text`, unless there are none.
     pub(super) fn new(text: &str) -> Option<Self> {
-        let words: Vec<String> = terms::words(text).map(std::borrow::Cow::into_owned).collect();
-        (!words.is_empty()).then_some(Self(words))
+        let row: Vec<String> = terms::words(text).map(std::borrow::Cow::into_owned).collect();
+        let longest = row.iter().max_by_key(|word| word.len())?;
+        // Of other words lower case and the regex's notion of case may differ.
+        let longest = if longest.is_ascii() {
+            regex::RegexBuilder::new(longest).case_insensitive(true).build().ok()
+        } else {
+            None
+        };
+        Some(Self { row, longest })
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.row.len()
     }
 
     pub(super) fn distinct(&self) -> impl Iterator<Item = &str> {
-        let earlier = |i: usize| self.0[..i].contains(&self.0[i]);
-        (0..self.0.len()).filter(move |i| !earlier(*i)).map(|i| self.0[i].as_str())
+        let earlier = |i: usize| self.row[..i].contains(&self.row[i]);
+        (0..self.row.len()).filter(move |i| !earlier(*i)).map(|i| self.row[i].as_str())
     }
 
     /// Whether the words stand in `text` in this order, with at most `slop` other words between them in all.
     pub(super) fn stand_in(&self, text: &str, slop: u32) -> bool {
+        if self.longest.as_ref().is_some_and(|longest| !longest.is_match(text)) {
+            return false;
+        }
         // One pass over the text; for each word of the row the fewest words that were skipped to get there.
-        let mut skipped: Vec<Option<u32>> = vec![None; self.0.len()];
+        let mut skipped: Vec<Option<u32>> = vec![None; self.row.len()];
         for word in terms::words(text) {
-            let mut next = vec![None; self.0.len()];
-            for i in 0..self.0.len() {
+            let mut next = vec![None; self.row.len()];
+            for i in 0..self.row.len() {
                 // Reaching word i here, from word i - 1 at some place before.
                 let reached =
-                    if *word == *self.0[i] { if i == 0 { Some(0) } else { skipped[i - 1] } } else { None };
-                if reached.is_some() && i + 1 == self.0.len() {
+                    if *word == *self.row[i] { if i == 0 { Some(0) } else { skipped[i - 1] } } else { None };
+                if reached.is_some() && i + 1 == self.row.len() {
                     return true;
                 }
                 next[i] = reached;
