@@ -3,6 +3,7 @@
 //! Records come in by [`Indexer`] and are found through [`Index`]; what they are asked is a [`query::Query`].
 //! Every UTC day has a folder of its own. The events' bytes stay in the ledger: a hit is an id.
 
+pub mod bare;
 mod budget;
 mod compile;
 mod cursor;
