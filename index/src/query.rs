@@ -1,6 +1,6 @@
 //! The query language: text in, a checked and typed filter out.
 //!
-//! [`parse`] knows the fields and their types, so what it returns can be answered: an unknown field, a wrong
+//! [`parse()`] knows the fields and their types, so what it returns can be answered: an unknown field, a wrong
 //! operator and a value that is not of the field's type are errors with a place, never zero hits.
 //! Printing a [`Query`] gives text that parses to the same query.
 //!
