@@ -1,5 +1,7 @@
 //! The log: where records wait, in order and durable, for the ledger and the index.
 
+pub mod kafka;
+
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
