@@ -4,6 +4,8 @@
 
 #[path = "../../fuzz/entry/event.rs"]
 mod event;
+#[path = "../../fuzz/entry/policy.rs"]
+mod policy;
 #[path = "../../fuzz/entry/redaction.rs"]
 mod redaction;
 
@@ -32,4 +34,9 @@ fn every_input_of_the_event_corpus_holds() {
 #[test]
 fn every_input_of_the_redaction_corpus_holds() {
     replay("redaction", redaction::run);
+}
+
+#[test]
+fn every_input_of_the_policy_corpus_holds() {
+    replay("policy", policy::run);
 }

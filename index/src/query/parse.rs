@@ -180,23 +180,41 @@ impl Parser<'_> {
         if head.is_empty() {
             return Err(Fault::new(op_at, format!("expected a field before {sign:?}")));
         }
+        if head.has_wildcards() {
+            return Err(Fault::new(head.at, "the name of a field holds no wildcards")
+                .suggest("a key with a \"*\" or \"?\" in it has a backslash before that"));
+        }
         let field = Field::resolve(&head.keys()).map_err(|Nearest(name)| {
             Fault::new(head.at, format!("unknown field {:?}", head.text()))
                 .suggest(format!("did you mean {name:?}? To search for text, quote it"))
         })?;
-        let operator = check::Operator { sign, op, at: op_at };
-        let subject = check::Subject { field, at: head.at, operator, now: self.now };
+        let subject = check::Subject {
+            field,
+            at: head.at,
+            operator: check::Operator { sign, op, at: op_at },
+            now: self.now,
+        };
+        // "!=" is a negation as deep as "-" is.
+        if op == Op::IsNot {
+            self.nested(op_at, |parser| parser.right_side(&subject))
+        } else {
+            self.right_side(&subject)
+        }
+    }
+
+    fn right_side(&mut self, subject: &check::Subject) -> Result<Expr, Fault> {
         self.cursor.skip_space();
+        let at = self.cursor.at;
         match self.cursor.peek() {
-            Some('(') => self.group(&subject),
-            Some('{') => Err(Fault::new(
-                self.cursor.at,
-                "matching within one element (\"field:{…}\") is not available in this version",
-            )
-            .suggest("write the conditions one by one; they may then be met by different elements")),
+            Some('(') => self.nested(at, |parser| parser.group(subject)),
+            Some('{') => {
+                let message = "matching within one element (\"field:{…}\") is not available in this version";
+                Err(Fault::new(at, message)
+                    .suggest("write the conditions one by one; they may then be met by different elements"))
+            }
             _ => {
-                let value = self.value(&subject, "")?;
-                check::clause(&subject, value)
+                let value = self.value(subject, "")?;
+                check::clause(subject, value)
             }
         }
     }
@@ -379,7 +397,11 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn nested(&mut self, at: usize, inner: fn(&mut Self) -> Result<Expr, Fault>) -> Result<Expr, Fault> {
+    fn nested(
+        &mut self,
+        at: usize,
+        inner: impl FnOnce(&mut Self) -> Result<Expr, Fault>,
+    ) -> Result<Expr, Fault> {
         if self.depth == MAX_DEPTH {
             return Err(Fault::new(at, format!("conditions nest at most {MAX_DEPTH} deep")));
         }

@@ -238,7 +238,12 @@ fn an_analyst_s_first_queries_parse() {
 }
 
 /// Text, place, message and remedy.
-const REFUSED: [(&str, &str, &str); 64] = [
+const REFUSED: [(&str, &str, &str); 65] = [
+    (
+        "req.*.image:nginx",
+        "1:1: the name of a field holds no wildcards",
+        "a key with a \"*\" or \"?\" in it has a backslash before that",
+    ),
     ("sub:exec and uri:", "1:17: expected a value after \":\"", ""),
     ("verb:and code:200", "1:5: expected a value after \":\"", "quote \"and\" to search for it"),
     ("verb:)", "1:5: expected a value after \":\"", ""),
@@ -403,6 +408,9 @@ fn length_depth_and_number_of_conditions_are_bounded() {
     assert!(parse(&nested(MAX_DEPTH), NOW).is_ok());
     assert!(refused(&nested(MAX_DEPTH + 1)).contains("at most 64 deep"));
     assert!(refused(&"-".repeat(10_000)).contains("at most 64 deep"));
+    let deepest = format!("{}verb!=(a or b)", "-".repeat(MAX_DEPTH - 2));
+    assert_eq!(ok(&ok(&deepest).to_string()), ok(&deepest));
+    assert!(refused(&format!("-{deepest}")).contains("at most 64 deep"));
     assert!(parse(&"a ".repeat(MAX_CLAUSES), NOW).is_ok());
     assert!(refused(&"a ".repeat(MAX_CLAUSES + 1)).contains("at most 512 conditions"));
     assert!(refused(&format!("group:({})", "a ".repeat(MAX_CLAUSES + 1))).contains("at most 512 conditions"));
