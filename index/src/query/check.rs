@@ -6,7 +6,7 @@ use super::{
     Addresses, Case, Clause, Compare, Expr, Field, Match, Number, Pattern, Piece, Regex, Test, Type,
     cursor::Word,
     error::Fault,
-    fields::Path,
+    fields::{Path, Root},
     value::{self, Span},
 };
 
@@ -130,14 +130,18 @@ pub(super) fn has_word(at: usize, pattern: &Pattern) -> Result<(), Fault> {
 }
 
 fn test(subject: &Subject, value: &Value) -> Result<Test, Fault> {
-    if let Some(test) = presence(value) {
-        return if subject.operator.orders() { Err(unordered(subject, value)) } else { Ok(test) };
+    let root = match &subject.field {
+        Field::Path(Path { root, keys }) if keys.is_empty() => Some(*root),
+        _ => None,
+    };
+    match presence(value) {
+        Some(_) if subject.operator.orders() => return Err(unordered(subject, value)),
+        // There is always an event.
+        Some(test) if root != Some(Root::Event) => return Ok(test),
+        _ => {}
     }
-    if let Field::Path(Path { root, keys }) = &subject.field
-        && keys.is_empty()
-    {
-        return Err(Fault::new(subject.at, format!("{:?} needs a path after it", root.name()))
-            .suggest(format!("for example {0}.name:…; {0}:* asks whether there is one", root.name())));
+    if let Some(root) = root {
+        return Err(pathless(subject, root));
     }
     match subject.field.ty() {
         Type::Keyword | Type::Text | Type::TextAndKeyword => characters(subject, value).map(Test::Match),
@@ -153,6 +157,14 @@ fn test(subject: &Subject, value: &Value) -> Result<Test, Fault> {
             .map(Test::Duration),
         Type::Address => address(subject, value).map(Test::Address),
     }
+}
+
+fn pathless(subject: &Subject, root: Root) -> Fault {
+    let name = root.name();
+    let presence =
+        if root == Root::Event { String::new() } else { format!("; {name}:* asks whether there is one") };
+    Fault::new(subject.at, format!("{name:?} needs a path after it"))
+        .suggest(format!("for example {name}.name:…{presence}"))
 }
 
 fn presence(value: &Value) -> Option<Test> {

@@ -238,7 +238,8 @@ fn an_analyst_s_first_queries_parse() {
 }
 
 /// Text, place, message and remedy.
-const REFUSED: [(&str, &str, &str); 65] = [
+const REFUSED: [(&str, &str, &str); 66] = [
+    ("event:*", "1:1: \"event\" needs a path after it", "for example event.name:…"),
     (
         "req.*.image:nginx",
         "1:1: the name of a field holds no wildcards",
