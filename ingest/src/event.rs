@@ -184,6 +184,7 @@ pub enum ParseError {
 pub struct EventView<'a> {
     raw: Json<'a>,
     fields: [Option<Json<'a>>; NAMES.len()],
+    run: Option<&'a str>,
 }
 
 impl<'a> EventView<'a> {
@@ -193,7 +194,8 @@ impl<'a> EventView<'a> {
     /// When they are not one JSON object in UTF-8, or hold a known member twice.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
         let text = crate::json::utf8(bytes)?;
-        let mut view = Self { raw: Json::validated(text.trim_ascii()), fields: [None; NAMES.len()] };
+        let mut view =
+            Self { raw: Json::validated(text.trim_ascii()), fields: [None; NAMES.len()], run: None };
         let mut scanner = Scanner::new(bytes);
         scanner.space();
         if !scanner.take(b'{') {
@@ -209,20 +211,33 @@ impl<'a> EventView<'a> {
     }
 
     fn read_members(&mut self, text: &'a str, scanner: &mut Scanner<'_>) -> Result<(), ParseError> {
+        let mut run = Run::default();
         loop {
             let (at, member) = scanner.member(text)?;
-            if let Some(n) = field_of(&member) {
+            let field = field_of(&member);
+            if let Some(n) = field {
                 if self.fields[n].is_some() {
                     return Err(ParseError::Duplicate { name: NAMES[n], at });
                 }
                 self.fields[n] = Some(member.value);
             }
+            let apart =
+                matches!(field, Some(n) if n == Field::Kind as usize || n == Field::ApiVersion as usize);
+            run.member(at, &member, apart);
             scanner.space();
             if !scanner.take(b',') {
-                return Ok(scanner.expect(b'}', Flaw::ExpectedCommaOrEnd)?);
+                scanner.expect(b'}', Flaw::ExpectedCommaOrEnd)?;
+                self.run = run.within(text);
+                return Ok(());
             }
             scanner.space();
         }
+    }
+
+    /// The members other than `kind` and `apiVersion`, where they are one run of bytes without space between them.
+    /// So Go writes them.
+    pub(crate) const fn run(&self) -> Option<&'a str> {
+        self.run
     }
 
     /// The event's object as it was received.
@@ -367,6 +382,37 @@ impl<'a> EventView<'a> {
     /// The raw name and value of a known member, for readers that must tell absent from mistyped.
     pub(crate) fn known(&self, name: &str) -> Option<Json<'a>> {
         NAMES.iter().position(|n| *n == name).and_then(|n| self.fields[n])
+    }
+}
+
+/// Whether the members stand side by side, and where.
+#[derive(Default)]
+struct Run {
+    span: Option<(usize, usize)>,
+    broken: bool,
+}
+
+impl Run {
+    /// The next member; `apart` for one that does not belong to the run.
+    fn member(&mut self, at: usize, member: &Member<'_>, apart: bool) {
+        let after_name = at + member.key.raw().len() + 1;
+        let name_to_value = member.value.raw().as_ptr() as usize - member.key.raw().as_ptr() as usize;
+        let end = after_name + member.value.raw().len();
+        match &mut self.span {
+            None if apart => {}
+            Some(_) if apart => self.broken = true,
+            None => self.span = Some((at, end)),
+            Some((_, last)) => {
+                self.broken |= *last + 1 != at;
+                *last = end;
+            }
+        }
+        self.broken |= !apart && name_to_value != after_name - at;
+    }
+
+    fn within<'t>(&self, text: &'t str) -> Option<&'t str> {
+        let (start, end) = self.span.filter(|_| !self.broken)?;
+        Some(&text[start..end])
     }
 }
 

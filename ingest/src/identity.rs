@@ -43,44 +43,19 @@ impl IntakeIds {
 
 /// Feeds the event's object without `kind`, `apiVersion` and the space between members.
 fn update_compact(mac: &mut Hmac<Sha256>, event: &EventView<'_>) {
-    // What one emitter writes is one run of bytes: hash runs, not members.
-    let text = event.json().raw();
-    let offset = |raw: &str| raw.as_ptr() as usize - text.as_ptr() as usize;
-    let mut run: Option<(usize, usize)> = None;
-    let mut separator: &[u8] = b"{";
-    for member in event.members() {
-        if member.is("kind") || member.is("apiVersion") {
-            continue;
-        }
-        let (key, value) = (offset(member.key.raw()), offset(member.value.raw()));
-        let key_end = key + member.key.raw().len();
-        let end = value + member.value.raw().len();
-        match &mut run {
-            Some((_, last)) if *last + 1 == key && key_end + 1 == value => *last = end,
-            _ => {
-                if let Some((start, end)) = run.take() {
-                    mac.update(separator);
-                    mac.update(&text.as_bytes()[start..end]);
-                    separator = b",";
-                }
-                if key_end + 1 == value {
-                    run = Some((key, end));
-                } else {
-                    mac.update(separator);
-                    mac.update(member.key.raw().as_bytes());
-                    mac.update(b":");
-                    mac.update(member.value.raw().as_bytes());
-                    separator = b",";
-                }
-            }
+    mac.update(b"{");
+    if let Some(run) = event.run() {
+        mac.update(run.as_bytes());
+    } else {
+        let members = event.members().filter(|m| !m.is("kind") && !m.is("apiVersion"));
+        for (n, member) in members.enumerate() {
+            mac.update(if n == 0 { b"" } else { b"," });
+            mac.update(member.key.raw().as_bytes());
+            mac.update(b":");
+            mac.update(member.value.raw().as_bytes());
         }
     }
-    if let Some((start, end)) = run {
-        mac.update(separator);
-        mac.update(&text.as_bytes()[start..end]);
-        separator = b",";
-    }
-    mac.update(if separator == b"{" { b"{}" } else { b"}" });
+    mac.update(b"}");
 }
 
 /// The id of an event taken in, for callers that need one: see [`IntakeIds::id`].
@@ -128,7 +103,10 @@ mod tests {
 
     #[test]
     fn the_hash_is_that_of_the_compact_object() {
-        for text in [LINE, ITEM, "{ \"level\" : \"Metadata\",\n \"auditID\":\"x\", \"stage\":\"Panic\"}"] {
+        let spaced = "{ \"level\" : \"Metadata\",\n \"auditID\":\"x\", \"stage\":\"Panic\"}";
+        let within = ITEM.replace(",\"stage", ",\"kind\":\"Event\",\"stage");
+        let [line, last] = [LINE.replace("{", " {\n"), ITEM.replace("}", ",\"apiVersion\":\"x\"}")];
+        for text in [LINE, ITEM, spaced, &within, &line, &last] {
             let mut runs = IntakeIds::new(&DeploymentKey::from_bytes([7; 32])).0;
             let mut whole = runs.clone();
             update_compact(&mut runs, &EventView::parse(text.as_bytes()).unwrap());

@@ -19,7 +19,7 @@ mod walk;
 
 use std::{borrow::Cow, sync::Arc};
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use marker::Marks;
 pub use rules::{BodyRule, RuleSet, RulesError, TextRule};
 use text::Texts;
@@ -60,7 +60,8 @@ impl Redactor {
             hash: rules.hash().into(),
             bodies: rules.bodies().to_vec(),
             marks: Marks::new(key, rules.names()),
-            words: automaton(&words),
+            // Of this kind of automaton the library skips with vector instructions to where a word may begin.
+            words: automaton(&words, MatchKind::LeftmostFirst),
             texts,
         }
     }
@@ -107,8 +108,8 @@ impl Redactor {
 }
 
 /// An automaton over words of no particular order; only whether and where they occur matters.
-fn automaton(words: &[&str]) -> AhoCorasick {
-    match AhoCorasick::builder().kind(Some(AhoCorasickKind::DFA)).build(words) {
+fn automaton(words: &[&str], kind: MatchKind) -> AhoCorasick {
+    match AhoCorasick::builder().kind(Some(AhoCorasickKind::DFA)).match_kind(kind).build(words) {
         Ok(automaton) => automaton,
         // Words are bounded in number and length by the rules' validation; without an automaton nothing is safe.
         Err(error) => unreachable!("the words of validated rules fit an automaton: {error}"),

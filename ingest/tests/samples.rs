@@ -41,7 +41,8 @@ fn take(input: &[u8], retention_days: Option<u32>) -> Vec<Result<Draft, Rejectio
     let cluster = "samples".into();
     let mut drafts = Vec::new();
     let mut splitter = Splitter::new();
-    let mut give = |_, item: Result<&[u8], _>| drafts.push(item.and_then(|item| acceptor.accept(&cluster, item)));
+    let mut give =
+        |_, item: Result<&[u8], _>| drafts.push(item.and_then(|item| acceptor.accept(&cluster, item)));
     for chunk in input.chunks(64 * 1024) {
         splitter.push(chunk, &mut give);
     }
@@ -93,7 +94,8 @@ fn a_log_file_and_webhook_batches_of_it_give_the_same_records() {
     let Some(folder) = samples() else { return };
     let log = fs::read_to_string(folder.join("kube-apiserver-1.36/run1.jsonl")).unwrap();
     let head = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","#;
-    let items: Vec<String> = log.lines().map(|line| format!("{{{}", line.strip_prefix(head).unwrap())).collect();
+    let items: Vec<String> =
+        log.lines().map(|line| format!("{{{}", line.strip_prefix(head).unwrap())).collect();
     let batches: Vec<String> = items
         .chunks(400)
         .map(|batch| {
@@ -101,7 +103,8 @@ fn a_log_file_and_webhook_batches_of_it_give_the_same_records() {
             format!("{head}{}]}}\n", batch.join(","))
         })
         .collect();
-    let ids = |input: &str| -> Vec<_> { take(input.as_bytes(), None).into_iter().map(|d| d.unwrap().id).collect() };
+    let ids =
+        |input: &str| -> Vec<_> { take(input.as_bytes(), None).into_iter().map(|d| d.unwrap().id).collect() };
     let lines = ids(&log);
     assert_eq!(lines, ids(&batches.concat()));
     assert_eq!(lines.iter().collect::<BTreeSet<_>>().len(), log.lines().collect::<BTreeSet<_>>().len());

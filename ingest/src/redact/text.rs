@@ -1,6 +1,6 @@
 //! Finding secrets by what they look like.
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, MatchKind};
 use base64::{
     Engine,
     alphabet::{STANDARD, URL_SAFE},
@@ -53,7 +53,11 @@ impl Texts {
         let words: Vec<&str> = rules.iter().flat_map(|r| r.words.iter().map(String::as_str)).collect();
         let owner =
             rules.iter().enumerate().flat_map(|(n, r)| std::iter::repeat_n(n, r.words.len())).collect();
-        Self { words: automaton(&words), owner, rules: rules.iter().map(compile).collect() }
+        Self {
+            words: automaton(&words, MatchKind::Standard),
+            owner,
+            rules: rules.iter().map(compile).collect(),
+        }
     }
 
     /// The name of the first rule.
