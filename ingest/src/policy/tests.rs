@@ -103,6 +103,24 @@ fn wrong_types_and_broken_text_are_refused_with_their_place() {
     }
 }
 
+#[test]
+fn names_that_yaml_takes_for_something_else_must_be_quoted() {
+    for name in ["y", "on", "123", "1.5", "true", "null"] {
+        refusal(&format!("{HEAD}rules: [{{level: Metadata, users: [{name}]}}]\n"));
+        assert_eq!(
+            policy(&format!("rules: [{{level: Metadata, users: ['{name}']}}]")).rules[0].users,
+            [name]
+        );
+    }
+}
+
+#[test]
+fn an_alias_stands_for_its_rule_and_a_merge_key_for_nothing() {
+    let rules = policy("rules:\n- &r {level: None, users: [a]}\n- *r\n").rules;
+    assert_eq!(rules[0], rules[1]);
+    refusal(&format!("{HEAD}rules:\n- &r {{level: None}}\n- <<: *r\n"));
+}
+
 /// An alias bomb ends in an error, not in memory.
 #[test]
 fn aliases_do_not_multiply() {
