@@ -92,7 +92,7 @@ impl<'t> Walk<'_, 't> {
     }
 
     fn keep_or_remove(&mut self, member: Member<'t>, names: &[&str], rule: &BodyRule) {
-        self.name(member);
+        let _ = self.name(member);
         if member.is("metadata") {
             self.ruled(member.value, rule, &mut vec!["metadata".to_owned()]);
         } else if names.contains(&&*member.name()) {
@@ -220,20 +220,25 @@ impl<'t> Walk<'_, 't> {
 
     fn ruled_members(&mut self, value: Json<'t>, rule: &BodyRule, path: &mut Vec<String>) {
         for member in value.members() {
-            self.name(member);
+            let renamed = self.name(member);
             path.push(member.name().into_owned());
-            self.ruled(member.value, rule, path);
+            if renamed && is_annotation(path) {
+                self.remove(member.value, &rule.name, false, Form::Text);
+            } else {
+                self.ruled(member.value, rule, path);
+            }
             path.pop();
         }
     }
 }
 
+fn is_annotation(path: &[String]) -> bool {
+    matches!(path, [metadata, annotations, _] if metadata == "metadata" && annotations == "annotations")
+}
+
 /// True for an annotation that holds the object itself: kubectl's, and those that other appliers write.
 fn holds_applied(path: &[String], value: Json<'_>) -> bool {
-    let [metadata, annotations, key] = path else { return false };
-    if metadata != "metadata" || annotations != "annotations" {
-        return false;
-    }
+    let Some(key) = path.last().filter(|_| is_annotation(path)) else { return false };
     let named = ["applied", "original", "last-"].iter().any(|word| key.contains(word));
     named || value.as_str().is_some_and(|text| text.trim_start().starts_with(['{', '[']))
 }

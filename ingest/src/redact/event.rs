@@ -81,7 +81,7 @@ impl<'t> Walk<'_, 't> {
     pub(super) fn event(&mut self, event: &EventView<'t>, rule: Option<&BodyRule>) {
         let delete = event.verb().is_some_and(|verb| verb.starts_with("delete"));
         for member in event.members() {
-            self.name(member);
+            let _ = self.name(member);
             match (&*member.name(), rule) {
                 ("requestObject", Some(rule)) => self.body(member.value, rule, delete),
                 ("responseObject", Some(rule)) => self.body(member.value, rule, false),
@@ -107,9 +107,10 @@ impl<'t> Walk<'_, 't> {
             return self.any(value, Form::Text);
         }
         for member in value.members() {
-            self.name(member);
+            let renamed = self.name(member);
             let key = member.name();
             match rule {
+                Some(rule) if renamed => self.remove(member.value, &rule.name, false, Form::Text),
                 Some(rule) if key.starts_with(PATCH_ANNOTATION) => self.patch_annotation(member.value, rule),
                 Some(rule) if !is_servers_own(&key) => {
                     self.remove(member.value, &rule.name, false, Form::Text)

@@ -92,13 +92,16 @@ impl<'r, 't> Walk<'r, 't> {
     }
 
     fn member(&mut self, member: Member<'t>, form: Form) {
-        self.name(member);
+        let _ = self.name(member);
         self.any(member.value, form);
     }
 
-    /// Searches a member's name.
-    pub(super) fn name(&mut self, member: Member<'t>) {
+    /// Searches a member's name. True when it is, or was before, not the name that the member came with: then nothing
+    /// can be concluded from it.
+    pub(super) fn name(&mut self, member: Member<'t>) -> bool {
+        let before = self.count;
         self.string_parts(member.key, Form::Text);
+        self.count > before || !self.redactor.marks.spans(&member.name()).is_empty()
     }
 
     /// Searches a string: as embedded JSON, as an embedded manifest, as a text.
