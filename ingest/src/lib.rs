@@ -5,6 +5,7 @@
 pub mod accept;
 pub mod event;
 pub mod identity;
+pub mod journal;
 pub mod json;
 pub mod ledger;
 pub mod log;

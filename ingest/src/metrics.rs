@@ -33,3 +33,21 @@ pub(crate) fn set_aside() {
 pub(crate) fn gap() {
     counter!("muniment_recorder_gaps_total").increment(1);
 }
+
+/// The journal synced a block.
+pub(crate) fn journal_synced(bytes: u64, records: u64, took: Duration) {
+    counter!("muniment_journaled_records_total").increment(records);
+    counter!("muniment_journaled_bytes_total").increment(bytes);
+    histogram!("muniment_journal_sync_seconds").record(took);
+    histogram!("muniment_journal_block_records").record(records as f64);
+}
+
+/// What the journal holds.
+pub(crate) fn journal_bytes(bytes: u64) {
+    gauge!("muniment_journal_bytes").set(bytes as f64);
+}
+
+/// The relay moved records to the log.
+pub(crate) fn relayed(records: usize) {
+    counter!("muniment_delivered_records_total").increment(records as u64);
+}
