@@ -16,6 +16,7 @@ pub mod ranges;
 pub mod record;
 pub mod recorder;
 pub mod redact;
+pub mod relay;
 pub mod retry;
 pub mod split;
 pub mod time;

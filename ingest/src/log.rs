@@ -1,6 +1,9 @@
 //! The log: where records wait, in order and durable, for the ledger and the index.
 
 pub mod kafka;
+#[cfg(any(test, feature = "laws"))]
+pub mod laws;
+pub mod local;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
