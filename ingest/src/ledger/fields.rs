@@ -55,9 +55,10 @@ impl<'a> Fields<'a> {
 
 fn audit_id(text: &str) -> Vec<u8> {
     let canonical = |uuid: &Uuid| uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text;
+    let other = column(Some(text.into()));
     let (mark, bytes) = match Uuid::try_parse(text).ok().filter(canonical) {
         Some(uuid) => (AUDIT_ID_UUID, &uuid.into_bytes()[..]),
-        None => (AUDIT_ID_TEXT, cut(text).as_bytes()),
+        None => (AUDIT_ID_TEXT, other.as_bytes()),
     };
     let mut stored = Vec::with_capacity(1 + bytes.len());
     stored.push(mark);
@@ -74,4 +75,51 @@ fn column(text: Option<Cow<'_, str>>) -> Cow<'_, str> {
 
 fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_FIELD_BYTES)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::laws::record;
+
+    fn with_event(event: &str) -> Record {
+        Record { event: event.to_owned().into(), ..record(1, 1, "2026-11-23T12:00:00.000001Z") }
+    }
+
+    #[test]
+    fn columns_hold_what_is_filtered_by() {
+        let record = with_event(
+            r#"{"auditID":"b0f21d44-2ff0-4c89-98df-bd20286ab0bb","verb":"get","user":{"username":"jane"},"objectRef":{"resource":"secrets","namespace":"prod","name":"db"},"responseStatus":{"code":403}}"#,
+        );
+        let fields = Fields::of(&record);
+        assert_eq!(
+            (fields.audit_id.len(), fields.audit_id[0], fields.audit_id[1]),
+            (17, AUDIT_ID_UUID, 0xb0)
+        );
+        assert_eq!((&*fields.verb, &*fields.username, fields.code), ("get", "jane", 403));
+        assert_eq!((&*fields.resource, &*fields.namespace, &*fields.name), ("secrets", "prod", "db"));
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters_and_nul_is_replaced() {
+        let record = with_event(&format!(
+            r#"{{"auditID":"a\u0000b","verb":"x{}","user":{{"username":"\u0000"}}}}"#,
+            "ü".repeat(200)
+        ));
+        let fields = Fields::of(&record);
+        assert_eq!(fields.audit_id, [&[AUDIT_ID_TEXT], "a\u{fffd}b".as_bytes()].concat());
+        assert_eq!(fields.verb.len(), 255);
+        assert_eq!(fields.username, "\u{fffd}");
+    }
+
+    #[test]
+    fn an_audit_id_that_only_looks_like_a_uuid_stays_text() {
+        let record = with_event(r#"{"auditID":"B0F21D44-2FF0-4C89-98DF-BD20286AB0BB"}"#);
+        assert_eq!(Fields::of(&record).audit_id[0], AUDIT_ID_TEXT);
+    }
+
+    #[test]
+    fn an_event_that_does_not_parse_has_empty_columns() {
+        assert_eq!(Fields::of(&with_event("no JSON")), Fields::default());
+    }
 }
