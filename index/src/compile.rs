@@ -169,7 +169,7 @@ impl Compiler<'_> {
         let test = move |value: &str| match terms::read_string(value) {
             None => Verdict::No,
             Some((text, false)) => tester.matches(text).into(),
-            Some((_, true)) => Verdict::NotInKeptPart,
+            Some((beginning, true)) => tester.verdict_on_beginning(beginning),
         };
         self.scan(vec![place], Arc::new(test))
     }
@@ -223,8 +223,9 @@ impl Compiler<'_> {
     }
 
     fn number(&self, field: &Field, test: Compare<Number>) -> Box<dyn Engine> {
-        let passes = move |stored: Stored| match test.bounds() {
-            (from, to) => is_above(stored, from) && is_below(stored, to),
+        let passes = move |stored: Stored| {
+            let (from, to) = test.bounds();
+            is_above(stored, from) && is_below(stored, to)
         };
         self.scan(
             vec![format!("{}{END}{NUMBER}", place(field))],

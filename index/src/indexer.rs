@@ -198,11 +198,7 @@ impl Reading {
             return Ok(());
         }
         let started = Instant::now();
-        let standing = Standing {
-            log: Some(self.log.clone()),
-            positions: self.positions.clone(),
-            ..Standing::default()
-        };
+        let standing = Standing::at(self.log.clone(), self.positions.clone());
         self.index.clone().blocking(move |index| index.commit(&standing)).await?;
         metrics::committed(started.elapsed());
         if let Err(fault) = self.subscription.publish(&self.positions).await {

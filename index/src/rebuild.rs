@@ -163,18 +163,17 @@ impl Index {
                 attached.await?;
                 let Some(log) = ledger.current_log().await? else { return Ok(Some(Standing::default())) };
                 let positions = ledger.positions(&log).await?;
-                return Ok(Some(Standing { log: Some(log), positions, ..Standing::default() }));
+                return Ok(Some(Standing::at(log, positions)));
             }
             let attached_at = self.0.writing().next.as_ref().map(|next| next.standing().clone());
-            match attached_at {
-                Some(Standing { log: Some(log), positions, .. }) => {
-                    if covers(ledger, &log, &positions).await? {
-                        return Ok(None);
-                    }
-                }
+            let is_complete = match attached_at {
+                Some(Standing { log: Some(log), positions, .. }) => covers(ledger, &log, &positions).await?,
                 // The indexer has committed nothing yet: all that it reads goes to both.
-                Some(Standing { log: None, .. }) => return Ok(None),
-                None => {}
+                Some(Standing { log: None, .. }) => true,
+                None => false,
+            };
+            if is_complete {
+                return Ok(None);
             }
             if Instant::now() >= deadline {
                 return Err(IndexError::LedgerBehind(CATCH_UP.as_secs()));

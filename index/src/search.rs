@@ -118,8 +118,7 @@ impl Index {
             let before = request.cursor.map(|cursor| cursor.of(&query)).transpose()?;
             let limit = request.limit.clamp(1, MAX_LIMIT);
             let mut newest = Newest::new(limit, request.range, before);
-            let searched = newest.search(&index.generation(), &query, &budget);
-            searched?;
+            newest.search(&index.generation(), &query, &budget)?;
             Ok(newest.into_page(&query, budget.partial()))
         })
         .await
@@ -212,7 +211,8 @@ impl Newest {
                 for_each(reader, &*weight, budget, |doc| self.take(&columns, doc))?;
             }
             // One day's records are all newer than those of the day before.
-            Ok(!budget.is_over() && !(self.kept.len() == self.limit && self.dropped))
+            let is_full = self.kept.len() == self.limit && self.dropped;
+            Ok(!is_full && !budget.is_over())
         })
     }
 

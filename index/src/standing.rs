@@ -32,6 +32,11 @@ pub struct Standing {
 }
 
 impl Standing {
+    /// The place in `log` that a commit stands for.
+    pub fn at(log: LogId, positions: Positions) -> Self {
+        Self { log: Some(log), positions, ..Self::default() }
+    }
+
     /// Reads the file of a generation; the beginning when there is none.
     pub(crate) fn read(generation: &Path) -> Result<Self, IndexError> {
         let path = generation.join(FILE);

@@ -43,12 +43,13 @@ impl Default for WriterOptions {
 
 /// The writing side of one generation.
 pub(crate) struct Writer {
-    generation: Arc<Generation>,
     options: WriterOptions,
     open: Vec<DayWriter>,
     standing: Standing,
     arrival: u64,
     uncommitted_bytes: usize,
+    /// Dropped after the days, whose threads write to its files.
+    generation: Arc<Generation>,
 }
 
 struct DayWriter {

@@ -1,4 +1,5 @@
 //! What the index answers is what a reading of every event by itself would answer, for many queries.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "model/naive.rs"]
 mod naive;
@@ -142,7 +143,7 @@ impl Shape {
 
 /// A condition that the example mostly meets.
 fn leaf(example: &Value, pick: &Pick, how: u8, twist: u8, number: i64) -> Expr {
-    if how % 8 == 0 {
+    if how.is_multiple_of(8) {
         let words: Vec<String> =
             naive::free_text(example).into_iter().flat_map(|text| naive::words(&text)).collect();
         if words.is_empty() {
@@ -154,7 +155,7 @@ fn leaf(example: &Value, pick: &Pick, how: u8, twist: u8, number: i64) -> Expr {
     let places = naive::places(example);
     let (field, value) = &places[pick.index(places.len())];
     let test = if how % 8 == 1 {
-        if twist % 2 == 0 { Test::Exists } else { Test::Missing }
+        if twist.is_multiple_of(2) { Test::Exists } else { Test::Missing }
     } else {
         value_test(field, value, twist, number)
     };
@@ -192,7 +193,7 @@ fn value_test(field: &Field, value: &Value, twist: u8, number: i64) -> Test {
                 0 => Test::Digits(Digits {
                     prefix: (code / 100).unsigned_abs() as u32 + 1,
                     more: 2,
-                    open: twist % 2 == 0,
+                    open: twist.is_multiple_of(2),
                 }),
                 _ => Test::Number(compare(Number::Int(code))),
             }
@@ -208,7 +209,11 @@ fn value_test(field: &Field, value: &Value, twist: u8, number: i64) -> Test {
         }
         Type::Duration => {
             let length = std::time::Duration::from_micros(number.unsigned_abs() * 50);
-            Test::Duration(if twist % 2 == 0 { Compare::Above(length) } else { Compare::AtMost(length) })
+            Test::Duration(if twist.is_multiple_of(2) {
+                Compare::Above(length)
+            } else {
+                Compare::AtMost(length)
+            })
         }
         Type::Address => {
             let address: std::net::IpAddr =
@@ -220,7 +225,7 @@ fn value_test(field: &Field, value: &Value, twist: u8, number: i64) -> Test {
                 _ => naive::network(address, full / 4),
             })
         }
-        Type::Any if value.is_number() && twist % 2 == 0 => {
+        Type::Any if value.is_number() && twist.is_multiple_of(2) => {
             let n =
                 value.as_i64().map_or_else(|| Number::Float(value.as_f64().unwrap_or_default()), Number::Int);
             Test::Number(compare(n))
@@ -235,7 +240,7 @@ fn string_test(ty: Type, value: &Value, twist: u8) -> Match {
     let case = if twist & 1 == 0 { Case::Ignored } else { Case::Sensitive };
     let some: String = text.chars().skip(1).take(4).collect();
     let first: String = text.chars().take(3).collect();
-    if ty == Type::Text || ty == Type::TextAndKeyword && twist % 3 == 0 {
+    if ty == Type::Text || ty == Type::TextAndKeyword && twist.is_multiple_of(3) {
         if words.is_empty() {
             return Match { pattern: Pattern::Wildcard(vec![Piece::Many]), case: Case::Ignored };
         }

@@ -3,26 +3,41 @@
 use super::CompileError;
 use crate::{
     query::{Case, Pattern, Piece},
+    scan::Verdict,
     terms,
 };
 
 /// A wildcard or regex.
-pub(super) struct Tester(regex::Regex);
+pub(super) struct Tester {
+    regex: regex::Regex,
+    /// Whether anything may follow what matches.
+    is_open: bool,
+}
 
 impl Tester {
     pub(super) fn new(pattern: &Pattern, case: Case) -> Result<Self, CompileError> {
-        let fault = |fault: regex::Error| CompileError::Regex(fault.to_string());
-        match pattern {
-            Pattern::Regex(regex) => regex.compile().map(Self).map_err(fault),
-            Pattern::Wildcard(pieces) => wildcard(pieces, case).map(Self).map_err(fault),
+        let (regex, is_open) = match pattern {
+            Pattern::Regex(regex) => (regex.compile(), false),
+            Pattern::Wildcard(pieces) => (wildcard(pieces, case), pieces.last() == Some(&Piece::Many)),
             Pattern::Word(text) | Pattern::Phrase { text, .. } => {
-                wildcard(&[Piece::Literal(text.clone())], case).map(Self).map_err(fault)
+                (wildcard(&[Piece::Literal(text.clone())], case), false)
             }
-        }
+        };
+        let regex = regex.map_err(|fault| CompileError::Regex(fault.to_string()))?;
+        Ok(Self { regex, is_open })
     }
 
     pub(super) fn matches(&self, text: &str) -> bool {
-        self.0.is_match(text)
+        self.regex.is_match(text)
+    }
+
+    /// Tests a value of which only the beginning is kept.
+    pub(super) fn verdict_on_beginning(&self, text: &str) -> Verdict {
+        match self.regex.find(text) {
+            // What a match depends on ends one character behind it.
+            Some(found) if self.is_open || found.end() < text.len() => Verdict::Match,
+            _ => Verdict::NotInKeptPart,
+        }
     }
 }
 

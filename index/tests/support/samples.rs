@@ -22,7 +22,7 @@ pub(crate) fn record(event: &str, n: u64) -> Record {
         envelope: Envelope {
             v: 1,
             id,
-            cluster: if n % 3 == 0 { "Prod".into() } else { "demo".into() },
+            cluster: if n.is_multiple_of(3) { "Prod".into() } else { "demo".into() },
             source: "host-a".into(),
             boot: Boot(Uuid::from_u128(1)),
             seq: Seq(n),

@@ -1,0 +1,309 @@
+//! An index keeps up with its log, survives crashes, is rebuilt under load and forgets what has expired.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "support/memory.rs"]
+mod memory;
+#[path = "support/samples.rs"]
+mod samples;
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use index::{Found, Index, IndexError, IndexOptions, Indexer, SearchRequest, Standing, query};
+use ingest::{
+    record::{Record, RecordId},
+    time::{Day, Timestamp},
+};
+use memory::{MemoryLedger, MemoryLog};
+use tokio_util::sync::CancellationToken;
+
+/// A machine under load needs its time; a test that hangs must end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn open(dir: &Path) -> Index {
+    Index::open(dir, IndexOptions::default()).unwrap().0
+}
+
+/// `count` records, one per second, numbered from `first`.
+fn records(first: u64, count: u64) -> Vec<Record> {
+    let start: Timestamp = "2026-11-22T23:59:00Z".parse().unwrap();
+    (first..first + count)
+        .map(|n| {
+            let at = Timestamp::from_micros(start.micros() + n as i64 * 1_000_000);
+            samples::record(&format!(r#"{{"stageTimestamp":"{at}","verb":"get","requestURI":"/n/{n}"}}"#), n)
+        })
+        .collect()
+}
+
+fn ids(records: &[Record]) -> BTreeSet<RecordId> {
+    records.iter().map(|record| record.envelope.id).collect()
+}
+
+async fn found(index: &Index) -> Vec<RecordId> {
+    let all = query::parse("", Timestamp::default()).unwrap();
+    let page = index.search(&all, SearchRequest::newest(10_000)).await.unwrap();
+    page.hits.iter().map(|hit| hit.id).collect()
+}
+
+async fn has_exactly(index: &Index, records: &[Record]) {
+    let found = found(index).await;
+    assert_eq!(found.len(), ids(records).len(), "each once");
+    assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), ids(records));
+}
+
+/// Waits until the index has committed everything of the log.
+async fn caught_up(index: &Index, log: &MemoryLog) {
+    let mut commits = index.commits();
+    let wait = async {
+        while index.standing().positions != log.standing().positions {
+            commits.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.expect("the index does not catch up");
+}
+
+struct Running {
+    cancel: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+fn run(index: &Index, log: &MemoryLog) -> Running {
+    let cancel = CancellationToken::new();
+    let indexer = Indexer::new(std::sync::Arc::new(log.clone()), index.clone(), "test");
+    Running { task: tokio::spawn(indexer.run(cancel.clone())), cancel }
+}
+
+impl Running {
+    async fn stop(self) {
+        self.cancel.cancel();
+        self.task.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_appended_is_found_once_although_the_log_has_it_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let (index, log) = (open(dir.path()), MemoryLog::new("a"));
+    let running = run(&index, &log);
+    log.push(&records(0, 300));
+    caught_up(&index, &log).await;
+    log.push(&records(200, 200));
+    log.push(&records(200, 10));
+    caught_up(&index, &log).await;
+    has_exactly(&index, &records(0, 400)).await;
+    running.stop().await;
+    assert_eq!(ingest::log::Log::published(&log, "").await.unwrap(), log.standing().positions);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_crash_it_goes_on_at_its_last_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = MemoryLog::new("a");
+    log.push(&records(0, 100));
+    {
+        let index = open(dir.path());
+        index.add(&records(0, 100)).unwrap();
+        index.commit(&log.standing()).unwrap();
+        index.add(&records(100, 50)).unwrap();
+    }
+    log.push(&records(100, 80));
+    let index = open(dir.path());
+    assert_eq!(index.standing().positions[&0].0, 100);
+    has_exactly(&index, &records(0, 100)).await;
+    let running = run(&index, &log);
+    caught_up(&index, &log).await;
+    has_exactly(&index, &records(0, 180)).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_between_the_days_and_the_position_replays_into_the_same_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = MemoryLog::new("a");
+    log.push(&records(0, 100));
+    let positions = dir.path().join("1/positions.json");
+    {
+        let index = open(dir.path());
+        index.add(&records(0, 60)).unwrap();
+        index
+            .commit(&Standing::at(log.standing().log.unwrap(), [(0, ingest::log::Offset(60))].into()))
+            .unwrap();
+        let before = fs::read(&positions).unwrap();
+        index.add(&records(60, 40)).unwrap();
+        index.commit(&log.standing()).unwrap();
+        fs::write(&positions, before).unwrap();
+    }
+    let index = open(dir.path());
+    has_exactly(&index, &records(0, 100)).await;
+    assert_eq!(index.standing().positions[&0].0, 60);
+    let running = run(&index, &log);
+    caught_up(&index, &log).await;
+    has_exactly(&index, &records(0, 100)).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_was_made_anew_is_read_from_its_beginning() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = open(dir.path());
+    let first = MemoryLog::new("a");
+    first.push(&records(0, 50));
+    let running = run(&index, &first);
+    caught_up(&index, &first).await;
+    running.stop().await;
+    let second = MemoryLog::new("b");
+    second.push(&records(50, 20));
+    let running = run(&index, &second);
+    caught_up(&index, &second).await;
+    has_exactly(&index, &records(0, 70)).await;
+    assert_eq!(index.standing().log, second.standing().log);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_under_load_loses_nothing_and_removes_the_old_index() {
+    let dir = tempfile::tempdir().unwrap();
+    let (index, log, ledger) = (open(dir.path()), MemoryLog::new("a"), MemoryLedger::default());
+    // What only the ledger has: the log has forgotten it.
+    let old = MemoryLog::new("a");
+    old.push(&records(5_000, 700));
+    ledger.record(&old, old.end());
+    log.push(&records(0, 1_000));
+    let running = run(&index, &log);
+    caught_up(&index, &log).await;
+    let load = {
+        let (log, ledger) = (log.clone(), ledger.clone());
+        tokio::spawn(async move {
+            for part in 0..40 {
+                log.push(&records(1_000 + part * 25, 25));
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                // The recorder is always a little behind.
+                ledger.record(&log, ingest::log::Offset(log.end().0 - 10));
+            }
+            ledger.record(&log, log.end());
+        })
+    };
+    let done = index.rebuild(&ledger, &CancellationToken::new(), |_| {}).await.unwrap();
+    assert!(done >= 700, "{done}");
+    load.await.unwrap();
+    caught_up(&index, &log).await;
+    running.stop().await;
+    let expected: Vec<_> = records(0, 2_000).into_iter().chain(records(5_000, 700)).collect();
+    has_exactly(&index, &expected).await;
+    assert!(!dir.path().join("1").exists(), "the old generation is gone");
+    drop(index);
+    let index = open(dir.path());
+    has_exactly(&index, &expected).await;
+    assert_eq!(index.standing().positions, log.standing().positions);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_without_an_indexer_ends_at_the_ledger_s_position() {
+    let dir = tempfile::tempdir().unwrap();
+    let (index, log, ledger) = (open(dir.path()), MemoryLog::new("a"), MemoryLedger::default());
+    log.push(&records(0, 900));
+    ledger.record(&log, ingest::log::Offset(600));
+    let mut days = Vec::new();
+    index
+        .rebuild(&ledger, &CancellationToken::new(), |progress| days.push((progress.done, progress.total)))
+        .await
+        .unwrap();
+    assert_eq!(days.last(), Some(&(600, 600)));
+    has_exactly(&index, &records(0, 600)).await;
+    assert_eq!(index.standing().positions[&0].0, 600);
+    let running = run(&index, &log);
+    caught_up(&index, &log).await;
+    has_exactly(&index, &records(0, 900)).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_rebuild_leaves_the_index_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let (index, log, ledger) = (open(dir.path()), MemoryLog::new("a"), MemoryLedger::default());
+    log.push(&records(0, 2_000));
+    ledger.record(&log, log.end());
+    index.add(&records(0, 10)).unwrap();
+    index.commit(&Standing::default()).unwrap();
+    let cancel = CancellationToken::new();
+    let rebuilt = index.rebuild(&ledger, &cancel, |_| cancel.cancel()).await;
+    assert!(matches!(rebuilt, Err(IndexError::Cancelled)), "{rebuilt:?}");
+    has_exactly(&index, &records(0, 10)).await;
+    assert!(!dir.path().join("2").exists(), "what was begun is gone");
+    index.rebuild(&ledger, &CancellationToken::new(), |_| {}).await.unwrap();
+    has_exactly(&index, &records(0, 2_000)).await;
+}
+
+#[tokio::test]
+async fn an_index_of_another_version_is_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let (index, what) = Index::open(dir.path(), IndexOptions::default()).unwrap();
+    assert_eq!(what, Found::Nothing);
+    index.add(&records(0, 10)).unwrap();
+    index.commit(&Standing::default()).unwrap();
+    drop(index);
+    let (index, what) = Index::open(dir.path(), IndexOptions::default()).unwrap();
+    assert_eq!((what, found(&index).await.len()), (Found::Index, 10));
+    drop(index);
+    fs::write(dir.path().join("1/version"), "0").unwrap();
+    let (index, what) = Index::open(dir.path(), IndexOptions::default()).unwrap();
+    assert_eq!((what, found(&index).await.len()), (Found::OtherVersion, 0));
+    assert!(!dir.path().join("1").exists());
+}
+
+#[tokio::test]
+async fn expired_days_go_with_their_folders() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = open(dir.path());
+    index.add(&records(0, 100)).unwrap();
+    index.commit(&Standing::default()).unwrap();
+    let first: Day = "2026-11-23".parse().unwrap();
+    assert_eq!(index.expire(first).unwrap(), [first.plus(-1)]);
+    assert!(!dir.path().join("1/2026-11-22").exists());
+    has_exactly(&index, &records(60, 40)).await;
+    index.add(&records(100, 5)).unwrap();
+    index.commit(&Standing::default()).unwrap();
+    has_exactly(&index, &records(60, 45)).await;
+}
+
+#[tokio::test]
+async fn records_of_four_hundred_days_take_few_files_and_threads() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = open(dir.path());
+    let day = |n: u64| {
+        let at = Timestamp::from_micros(1_760_000_000_000_000 + n as i64 * 86_400_000_000);
+        samples::record(&format!(r#"{{"stageTimestamp":"{at}"}}"#), n)
+    };
+    let spread: Vec<Record> = (0..400).map(day).collect();
+    index.add(&spread).unwrap();
+    let threads = fs::read_dir("/proc/self/task").unwrap().count();
+    let files = fs::read_dir("/proc/self/fd").unwrap().count();
+    assert!(threads < 100 && files < 200, "{threads} threads, {files} files");
+    index.commit(&Standing::default()).unwrap();
+    has_exactly(&index, &spread).await;
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let days: BTreeSet<_> = maps
+        .lines()
+        .filter_map(|line| line.split(dir.path().to_str().unwrap()).nth(1)?.split('/').nth(2))
+        .collect();
+    assert!(days.len() < 40, "{} days are mapped", days.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_found_within_two_seconds() {
+    let dir = tempfile::tempdir().unwrap();
+    let (index, log) = (open(dir.path()), MemoryLog::new("a"));
+    let running = run(&index, &log);
+    log.push(&records(0, 1));
+    caught_up(&index, &log).await;
+    let started = Instant::now();
+    log.push(&records(1, 1));
+    caught_up(&index, &log).await;
+    // Not a benchmark: only that nothing waits for much longer than it should.
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    running.stop().await;
+}
