@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use crate::record::{Boot, Envelope};
+use crate::record::{Boot, Envelope, Record};
 
 /// Instance, start, cluster and rules of a record.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,13 +25,12 @@ impl Origin {
             rules: envelope.rules.clone(),
         }
     }
+}
 
-    pub(crate) fn is_of(&self, envelope: &Envelope) -> bool {
-        self.boot == envelope.boot
-            && self.cluster == envelope.cluster
-            && self.rules == envelope.rules
-            && self.source == envelope.source
-    }
+/// Whether two records have one origin.
+pub(crate) fn same_origin(a: &Record, b: &Record) -> bool {
+    let (a, b) = (&a.envelope, &b.envelope);
+    a.boot == b.boot && a.cluster == b.cluster && a.rules == b.rules && a.source == b.source
 }
 
 /// The number of an origin in the database.

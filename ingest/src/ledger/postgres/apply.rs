@@ -12,7 +12,7 @@ use super::{
 use crate::{
     ledger::{
         Applied, Batch, Gap, LedgerError,
-        origin::{Origin, OriginId},
+        origin::{Origin, OriginId, same_origin},
         receipts::{BootKey, Receipt, receipts},
         stored::{int, ranges_from_json, ranges_to_json, uint},
     },
@@ -86,7 +86,7 @@ impl PostgresLedger {
         receipts: &BTreeMap<BootKey, Receipt>,
     ) -> Result<HashMap<Origin, OriginId>, LedgerError> {
         let mut ids = HashMap::new();
-        for run in batch.records.chunk_by(|a, b| Origin::of(&a.envelope).is_of(&b.envelope)) {
+        for run in batch.records.chunk_by(same_origin) {
             let origin = Origin::of(&run[0].envelope);
             if ids.contains_key(&origin) {
                 continue;
@@ -154,7 +154,7 @@ async fn stage(
     let mut copy = tx.copy_in_raw(COPY).await?;
     let staged = async {
         let mut rows = Rows::new()?;
-        for run in records.chunk_by(|a, b| Origin::of(&a.envelope).is_of(&b.envelope)) {
+        for run in records.chunk_by(same_origin) {
             let origin = origins[&Origin::of(&run[0].envelope)];
             for record in run {
                 rows.push(record, origin)?;

@@ -13,7 +13,7 @@ use crate::{
         Applied, Batch, Gap, LedgerError,
         codec::Packer,
         fields::Fields,
-        origin::{Origin, OriginCache, OriginId},
+        origin::{Origin, OriginCache, OriginId, same_origin},
         receipts::{BootKey, Receipt, receipts},
         stored::{int, kind_number, packing, ranges_from_json, ranges_to_json, uint},
     },
@@ -197,9 +197,7 @@ impl<'a> Inserter<'a> {
             let envelope = &record.envelope;
             (&envelope.source, envelope.boot, &envelope.cluster, &envelope.rules, envelope.id)
         });
-        for group in sorted.chunk_by(|a, b| {
-            a.envelope.id.day() == b.envelope.id.day() && Origin::of(&a.envelope).is_of(&b.envelope)
-        }) {
+        for group in sorted.chunk_by(|a, b| a.envelope.id.day() == b.envelope.id.day() && same_origin(a, b)) {
             let origin = self.origin_id(&group[0].envelope).await?;
             let inserted = self.insert_group(origin, group).await?;
             let envelope = &group[0].envelope;
