@@ -12,10 +12,11 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::{
+    journal::{Journal, JournalOptions},
     ledger::{Applied, Batch, BootSummary, Gap, SqliteLedger, laws::record},
-    log::{Delivery, LogId, Offset, Partition, Poison, Polled, Safety, Subscription},
+    log::{Delivery, LogId, Offset, Partition, Poison, Polled, Safety, Subscription, local::LocalLog},
     ranges::Ranges,
-    record::{Record, RecordId},
+    record::{Draft, Envelope, Record, RecordId},
     time::Day,
 };
 
@@ -430,4 +431,49 @@ async fn a_shutdown_does_not_wait_for_a_ledger_that_is_away() {
     running.until(|status| status.ledger_away.is_some()).await;
     let (told, ..) = tokio::time::timeout(PATIENCE, running.stop()).await.unwrap();
     assert_eq!(told.published, Positions::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recorder_that_is_stopped_at_any_time_leaves_neither_hole_nor_double() {
+    let (_, ledger, folder) = prepared().await;
+    let options = JournalOptions::new("host-a", Clock::system());
+    let (journal, _) = Journal::open(&folder.path().join("journal"), options).unwrap();
+    let log = LocalLog::open(journal.clone(), folder.path().join("positions.json"), &[GROUP]).unwrap();
+    let writing = tokio::spawn(async move {
+        for n in 0..200_u64 {
+            let Record { envelope, event } = record(1, n, NOON);
+            let Envelope { id, cluster, kind, at, rules, redactions, .. } = envelope;
+            journal.append(vec![Draft { id, cluster, kind, at, rules, redactions, event }]).await.unwrap();
+        }
+        journal.bounds().end
+    });
+    for stop in 0..20 {
+        let options =
+            RecorderOptions { linger: Duration::from_millis(stop % 3), ..RecorderOptions::new("one") };
+        let recorder = Recorder::new(Arc::new(log.clone()), ledger.clone(), options, Clock::system());
+        let cancel = CancellationToken::new();
+        let ending = cancel.clone();
+        let stopped = async {
+            tokio::time::sleep(Duration::from_millis(stop)).await;
+            ending.cancel();
+        };
+        tokio::join!(async { recorder.run(cancel).await.unwrap() }, stopped);
+    }
+    let end = writing.await.unwrap();
+    let last =
+        Recorder::new(Arc::new(log.clone()), ledger.clone(), RecorderOptions::new("one"), Clock::system());
+    let (mut status, cancel) = (last.status(), CancellationToken::new());
+    let reached = async {
+        let there = status.wait_for(|status| status.positions.get(&0) == Some(&end));
+        tokio::time::timeout(PATIENCE, there).await.unwrap().unwrap();
+        cancel.cancel();
+    };
+    tokio::join!(async { last.run(cancel.clone()).await.unwrap() }, reached);
+    let records: u64 = ledger.days().await.unwrap().iter().map(|day| day.1).sum();
+    let always = Timestamp::from_micros(i64::MIN)..Timestamp::from_micros(i64::MAX);
+    let boots = ledger.boots(always).await.unwrap();
+    assert_eq!((boots.len(), boots[0].duplicates), (1, 0));
+    let own = boots[0].seen.count() - 200;
+    assert_eq!((boots[0].seen.holes(1..=end.0), records), (Vec::new(), 200 + own));
+    assert_eq!(log.published(GROUP).await.unwrap(), [(0, end)].into());
 }
