@@ -1,1 +1,22 @@
-//! HTTP surface.
+//! The HTTP surface: intake, queries, tokens, health, metrics. It knows which backends are behind the traits of
+//! `ingest` as little as its callers do.
+
+pub mod auth;
+pub mod cluster;
+pub mod completeness;
+pub mod errors;
+pub mod events;
+pub mod health;
+pub mod histogram;
+pub mod intake;
+pub mod later;
+pub mod metrics;
+pub mod prometheus;
+pub mod rebuild;
+pub mod routes;
+pub mod server;
+pub mod tail;
+pub mod tls;
+pub mod token_routes;
+pub mod tokens;
+mod when;

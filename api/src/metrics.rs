@@ -1,0 +1,35 @@
+//! Every metric of this crate, declared once.
+
+use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
+
+const REQUESTS: &str = "muniment_http_requests_total";
+const REQUEST_SECONDS: &str = "muniment_http_request_seconds";
+const ACCEPTED: &str = "muniment_intake_events_total";
+const REJECTED: &str = "muniment_intake_rejected_total";
+
+/// Names and explains the metrics of this crate to the recorder that is installed.
+pub fn describe() {
+    describe_counter!(REQUESTS, Unit::Count, "Requests answered, by route, method and status");
+    describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "Time until the head of the answer, by route");
+    describe_counter!(
+        ACCEPTED,
+        Unit::Count,
+        "Events that intake accepted: durable and acknowledged, by cluster"
+    );
+    describe_counter!(REJECTED, Unit::Count, "Items that intake refused, by reason");
+}
+
+pub(crate) fn request(route: &str, method: &str, status: u16, seconds: f64) {
+    let (route, method) = (route.to_owned(), method.to_owned());
+    counter!(REQUESTS, "route" => route.clone(), "method" => method, "status" => status.to_string())
+        .increment(1);
+    histogram!(REQUEST_SECONDS, "route" => route).record(seconds);
+}
+
+pub(crate) fn accepted(cluster: &str, events: u64) {
+    counter!(ACCEPTED, "cluster" => cluster.to_owned()).increment(events);
+}
+
+pub(crate) fn rejected(reason: &'static str, items: u64) {
+    counter!(REJECTED, "reason" => reason).increment(items);
+}

@@ -1,0 +1,121 @@
+//! `/v1/rebuild`: makes the index anew from the ledger, one at a time, and tells how far that is.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
+use index::{Index, Progress};
+use ingest::ledger::Ledger;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    errors::{ApiError, chain},
+    later::Later,
+};
+
+/// The state of the last rebuild that was asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum RebuildState {
+    /// None since the start.
+    #[default]
+    Idle,
+    /// Under way.
+    Running {
+        /// Records read so far.
+        done: u64,
+        /// Records that the ledger held at the beginning.
+        total: u64,
+    },
+    /// The new index is in use.
+    Done {
+        /// Records read.
+        done: u64,
+        /// The same.
+        total: u64,
+    },
+    /// It ended without a new index; the old one is in use.
+    Failed {
+        /// Why.
+        error: String,
+    },
+}
+
+/// Rebuilds the index. Clones are handles of the same.
+#[derive(Clone, Debug)]
+pub struct Rebuilder {
+    index: Index,
+    ledger: Later<Arc<dyn Ledger>>,
+    state: Arc<Mutex<RebuildState>>,
+    stop: CancellationToken,
+}
+
+impl Rebuilder {
+    /// Rebuilds end early at `stop`.
+    pub fn new(index: Index, ledger: Later<Arc<dyn Ledger>>, stop: CancellationToken) -> Self {
+        Self { index, ledger, state: Arc::default(), stop }
+    }
+
+    /// Makes the index anew and returns when it is in use. False when another rebuild is under way.
+    pub async fn run(&self) -> bool {
+        if !self.begin() {
+            return false;
+        }
+        self.rebuild().await;
+        true
+    }
+
+    fn begin(&self) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = !matches!(*state, RebuildState::Running { .. });
+        if free {
+            *state = RebuildState::Running { done: 0, total: 0 };
+        }
+        free
+    }
+
+    async fn rebuild(&self) {
+        let ledger = self.ledger.wait().await;
+        let show = |progress: Progress| {
+            self.set(RebuildState::Running { done: progress.done, total: progress.total });
+        };
+        tracing::info!("the index is being made anew from the ledger");
+        match self.index.rebuild(&*ledger, &self.stop, show).await {
+            Ok(done) => {
+                tracing::info!(records = done, "the index was made anew and is in use");
+                self.set(RebuildState::Done { done, total: done });
+            }
+            Err(error) => {
+                tracing::error!(error = chain(&error), "the index was not made anew; the old one is in use");
+                self.set(RebuildState::Failed { error: chain(&error) });
+            }
+        }
+    }
+
+    fn set(&self, state: RebuildState) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    fn state(&self) -> RebuildState {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+pub(crate) async fn start(State(rebuilder): State<Rebuilder>) -> Result<impl IntoResponse, ApiError> {
+    if rebuilder.ledger.get().is_none() {
+        return Err(ApiError::unavailable(
+            "ledger_unavailable",
+            "the ledger's database is not connected yet",
+        ));
+    }
+    if !rebuilder.begin() {
+        return Err(ApiError::new(StatusCode::CONFLICT, "rebuilding", "the index is being rebuilt already"));
+    }
+    let task = rebuilder.clone();
+    tokio::spawn(async move { task.rebuild().await });
+    Ok((StatusCode::ACCEPTED, Json(rebuilder.state())))
+}
+
+pub(crate) async fn progress(State(rebuilder): State<Rebuilder>) -> Json<RebuildState> {
+    Json(rebuilder.state())
+}

@@ -1,0 +1,156 @@
+//! `GET /v1/tail`: matching records as they arrive, as server-sent events that can be taken up again.
+//!
+//! Each message's id is where following goes on after it: a client that sends it back as `Last-Event-ID` misses
+//! nothing. A slow client slows only its own stream: the next part is read when the last one was taken.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use axum::{
+    extract::{Query, State, rejection::QueryRejection},
+    http::HeaderMap,
+    response::{
+        IntoResponse, Sse,
+        sse::{Event, KeepAlive},
+    },
+};
+use futures::{Stream, stream};
+use index::{Commit, QUERY_TIME, TailPage, TailToken, query};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    errors::ApiError,
+    events::{Item, Search},
+};
+
+/// Clients that follow at once. Each costs one query for every commit of the index, twice a second under load.
+const MAX_FOLLOWERS: usize = 64;
+
+/// Records that are read and sent together.
+const PART: usize = 200;
+
+/// How often something is sent when nothing arrives, so that neither side takes the other for dead.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Bounds how many follow, and ends them when the process stops.
+#[derive(Clone, Debug)]
+pub struct Followers {
+    places: Arc<Semaphore>,
+    stop: CancellationToken,
+}
+
+impl Followers {
+    /// Streams end at `stop`, because they would not by themselves.
+    pub fn new(stop: CancellationToken) -> Self {
+        Self { places: Arc::new(Semaphore::new(MAX_FOLLOWERS)), stop }
+    }
+}
+
+/// The query of `GET /v1/tail`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TailQuery {
+    #[serde(default)]
+    q: String,
+}
+
+pub(crate) async fn tail(
+    State(search): State<Search>,
+    State(followers): State<Followers>,
+    query: Result<Query<TailQuery>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, ApiError> {
+    let Query(asked) = query?;
+    let query = search.parse(&asked.q)?;
+    let token = match headers.get("last-event-id").and_then(|id| id.to_str().ok()) {
+        Some(id) => id.parse().map_err(|_| {
+            ApiError::bad_request(
+                "bad_event_id",
+                "the Last-Event-ID does not read: leave it out to begin now",
+            )
+        })?,
+        None => search.index.tail_from(search.clock.now()),
+    };
+    let place = followers
+        .places
+        .clone()
+        .try_acquire_owned()
+        .map_err(|_| ApiError::too_much("busy", format!("{MAX_FOLLOWERS} clients follow already")))?;
+    let commits = search.index.commits();
+    let following = Following { search, query, token, commits, _place: place };
+    let stop = followers.stop.clone();
+    let stream = futures::StreamExt::take_until(following.stream(), async move { stop.cancelled().await });
+    Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+}
+
+/// One client.
+struct Following {
+    search: Search,
+    query: query::Query,
+    token: TailToken,
+    commits: watch::Receiver<Commit>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Following {
+    /// Ends after an error: the client comes back where it was.
+    fn stream(self) -> impl Stream<Item = Result<Event, Infallible>> {
+        let parts = stream::unfold(Some(self), |following| async move {
+            let mut following = following?;
+            match following.part().await {
+                Ok(events) => Some((events, Some(following))),
+                Err(error) => {
+                    tracing::warn!(?error, "a follower is broken off");
+                    Some((
+                        vec![
+                            Event::default()
+                                .event("error")
+                                .data("following broke off; it goes on after a new request"),
+                        ],
+                        None,
+                    ))
+                }
+            }
+        });
+        futures::StreamExt::flat_map(parts, |events| stream::iter(events.into_iter().map(Ok)))
+    }
+
+    /// The next messages, as soon as there are some.
+    async fn part(&mut self) -> Result<Vec<Event>, ApiError> {
+        loop {
+            // What is committed while the query runs is seen by the next one.
+            self.commits.borrow_and_update();
+            let page = self.search.index.tail(&self.query, self.token, PART, QUERY_TIME).await?;
+            self.token = page.token;
+            if !page.hits.is_empty() || page.partial.is_some() {
+                return self.messages(&page).await;
+            }
+            if !page.more && self.commits.changed().await.is_err() {
+                return Err(ApiError::unavailable("stopping", "the index was closed"));
+            }
+        }
+    }
+
+    async fn messages(&self, page: &TailPage) -> Result<Vec<Event>, ApiError> {
+        let fetched = self.search.fetch(&page.hits).await?;
+        let mut events = Vec::with_capacity(fetched.records.len() + 2);
+        for record in &fetched.records {
+            let item = serde_json::to_string(&Item::new(record)?).map_err(|e| ApiError::internal(&e))?;
+            events.push(Event::default().event("event").data(item));
+        }
+        if !fetched.pending.is_empty() {
+            let ids: Vec<String> = fetched.pending.iter().map(ToString::to_string).collect();
+            events.push(Event::default().event("pending").data(json!({ "pending": ids }).to_string()));
+        }
+        if let Some(partial) = page.partial {
+            events.push(Event::default().event("partial").data(partial.as_str()));
+        }
+        // A message's id says that it and everything before it was taken, so only the last one of a part has one.
+        if let Some(last) = events.pop() {
+            events.push(last.id(page.token.to_string()));
+        }
+        Ok(events)
+    }
+}
