@@ -1,0 +1,350 @@
+//! The composition root: builds every part that the roles of this process need, and starts them.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use api::{
+    events::Search,
+    health::{Check, Health},
+    intake::{Intake, delivery::Delivery},
+    later::Later,
+    prometheus::MetricsPage,
+    rebuild::Rebuilder,
+    routes::{Api, QueryRole},
+    server::{self, Listener},
+    tail::Followers,
+    tokens::{Tokens, store::Store},
+};
+use index::{Found, Index, IndexOptions, Indexer};
+use ingest::{
+    accept::Acceptor,
+    identity::DeploymentKey,
+    journal::{Journal, JournalOptions},
+    ledger::Ledger,
+    log::Log,
+    recorder::{Recorder, RecorderOptions, Status},
+    redact::{Redactor, RuleSet},
+    relay::Delivered,
+    time::Clock,
+};
+use tokio::sync::watch;
+
+use crate::{
+    checks::{IndexerCheck, JournalCheck, LedgerCheck, LogCheck, RecorderCheck, RunningCheck},
+    client_token,
+    data_folder::{DataFolder, ServerFile},
+    engines::Engines,
+    exit,
+    lag::{self, Lag},
+    listener,
+    retention::Retention,
+    settings::{Ack, Role, Settings},
+    supervise::{Phase, Supervisor},
+};
+
+/// A process whose parts run.
+pub(crate) struct Running {
+    /// Its tasks.
+    pub(crate) supervisor: Supervisor,
+    /// Its folder, held until this is dropped.
+    pub(crate) data: DataFolder,
+    /// Where it listens.
+    pub(crate) url: String,
+    /// Its journal, to be closed when the tasks have ended.
+    pub(crate) journal: Option<Journal>,
+}
+
+/// What several parts need.
+struct Parts {
+    settings: Settings,
+    clock: Clock,
+    data: PathBuf,
+    is_fresh: bool,
+    instance: Arc<str>,
+    supervisor: Supervisor,
+    journal: Option<Journal>,
+    log: Later<Arc<dyn Log>>,
+    delivered: Later<watch::Receiver<Delivered>>,
+    ledger: Later<Arc<dyn Ledger>>,
+    store: Later<Store>,
+    checks: Vec<Box<dyn Check>>,
+}
+
+/// Checks the settings, opens the data folder, and starts the roles.
+///
+/// # Errors
+/// When a setting, the folder or the address cannot be used: then nothing was started.
+pub(crate) async fn assemble(settings: Settings, metrics: MetricsPage, clock: Clock) -> Result<Running> {
+    exit::usage(check_roles(&settings))?;
+    let data = DataFolder::open(&settings.data_dir)?;
+    let instance: Arc<str> = data.instance(settings.instance.as_deref())?.into();
+    let tls = listener::tls(&settings, data.path(), &clock)?;
+    let listener = Listener::bind(settings.bind_address).with_context(|| {
+        format!("cannot listen on {}; choose another --bind-address", settings.bind_address)
+    })?;
+    let mut parts = Parts::open(settings, clock, &data, instance).await?;
+    parts.engines().start().await?;
+    let tokens = parts.tokens().await?;
+    let intake = parts.intake()?;
+    parts.recorder();
+    let index = parts.indexer().await?;
+    parts.retention(index.clone());
+    let query = index.filter(|_| parts.settings.runs(Role::Query)).map(|index| parts.query(index));
+    let url = url_of(listener.address());
+    let api = Api { tokens, health: parts.health(), metrics, intake, query };
+    parts.listen(listener, api, tls);
+    data.publish(&ServerFile { url: url.clone(), pid: std::process::id() })?;
+    Ok(Running { supervisor: parts.supervisor, data, url, journal: parts.journal })
+}
+
+fn check_roles(settings: &Settings) -> Result<()> {
+    let all = [Role::Intake, Role::Recorder, Role::Indexer, Role::Query];
+    let split = all.iter().any(|role| !settings.runs(*role));
+    if split && (settings.kafka.is_none() || settings.postgres.is_none()) {
+        bail!(
+            "roles can be split only with --kafka and --postgres; without them one process runs all of them"
+        );
+    }
+    if settings.runs(Role::Query) && !settings.runs(Role::Indexer) {
+        bail!(
+            "the role query needs the role indexer beside it: each instance that answers queries holds a whole index"
+        );
+    }
+    Ok(())
+}
+
+/// The address as clients on this machine use it.
+fn url_of(address: SocketAddr) -> String {
+    let port = address.port();
+    match address.ip() {
+        ip if ip.is_unspecified() => format!("https://localhost:{port}"),
+        std::net::IpAddr::V6(ip) => format!("https://[{ip}]:{port}"),
+        ip => format!("https://{ip}:{port}"),
+    }
+}
+
+impl Parts {
+    async fn open(settings: Settings, clock: Clock, data: &DataFolder, instance: Arc<str>) -> Result<Self> {
+        let mut checks: Vec<Box<dyn Check>> = Vec::new();
+        let supervisor = Supervisor::default();
+        checks.push(Box::new(RunningCheck(supervisor.stop(Phase::Edge))));
+        let embedded = settings.kafka.is_none();
+        let journal = match settings.runs(Role::Intake) || embedded {
+            true => Some(open_journal(&settings, data, &instance, &clock).await?),
+            false => None,
+        };
+        checks.extend(journal.clone().map(|journal| Box::new(JournalCheck(journal)) as Box<dyn Check>));
+        let (log, ledger) = (Later::new(), Later::new());
+        checks.push(Box::new(LogCheck(log.clone())));
+        checks.push(Box::new(LedgerCheck(ledger.clone())));
+        let (is_fresh, data) = (data.is_fresh(), data.path().to_owned());
+        let (delivered, store) = (Later::new(), Later::new());
+        Ok(Self {
+            settings,
+            clock,
+            data,
+            is_fresh,
+            instance,
+            supervisor,
+            journal,
+            log,
+            delivered,
+            ledger,
+            store,
+            checks,
+        })
+    }
+
+    fn engines(&mut self) -> Engines<'_> {
+        Engines {
+            settings: &self.settings,
+            data: &self.data,
+            instance: self.instance.clone(),
+            journal: self.journal.clone(),
+            supervisor: &mut self.supervisor,
+            log: self.log.clone(),
+            delivered: self.delivered.clone(),
+            ledger: self.ledger.clone(),
+            store: self.store.clone(),
+        }
+    }
+
+    /// Tokens; the local one is there before anything is announced, where the database is.
+    async fn tokens(&mut self) -> Result<Tokens> {
+        let tokens = Tokens::open(self.store.clone(), self.data.join("tokens.json"), self.clock.clone())?;
+        if self.store.get().is_some() {
+            client_token::ensure(&tokens, &self.data, &self.instance).await?;
+        }
+        let stop = self.supervisor.stop(Phase::Movers);
+        let (kept, store, data, instance) =
+            (tokens.clone(), self.store.clone(), self.data.clone(), self.instance.clone());
+        self.supervisor.spawn(Phase::Movers, "tokens", async move {
+            tokio::select! {
+                _ = store.wait() => {}
+                () = stop.cancelled() => return Ok(()),
+            }
+            client_token::ensure(&kept, &data, &instance).await?;
+            client_token::keep_up(&kept, &stop).await;
+            Ok(())
+        });
+        Ok(tokens)
+    }
+
+    fn intake(&mut self) -> Result<Option<Intake>> {
+        let Some(journal) = self.journal.clone().filter(|_| self.settings.runs(Role::Intake)) else {
+            return Ok(None);
+        };
+        let key_file = self.settings.deployment_key_file.clone();
+        let key = match key_file {
+            Some(file) => DeploymentKey::load(&file)?,
+            None => DeploymentKey::load_or_create(&self.data.join("deployment.key"))?,
+        };
+        let redactor = Arc::new(Redactor::new(&rules(&self.settings)?, &key));
+        let acceptor = Acceptor::new(&key, redactor, self.clock.clone(), Some(self.settings.retention_days));
+        let watched = journal.clone();
+        let stop = self.supervisor.stop(Phase::Movers);
+        self.supervisor.spawn(Phase::Movers, "journal", async move {
+            tokio::select! {
+                () = watched.ended() => bail!("its disk failed; nothing that was acknowledged is lost, start again when the disk is well"),
+                () = stop.cancelled() => Ok(()),
+            }
+        });
+        let by_log = self.settings.ack == Ack::Log && self.settings.kafka.is_some();
+        let delivery = by_log.then(|| Delivery::new(self.delivered.clone()));
+        Ok(Some(Intake::new(acceptor, journal, delivery, self.clock.clone())))
+    }
+
+    fn recorder(&mut self) {
+        if !self.settings.runs(Role::Recorder) {
+            return;
+        }
+        let status: Later<watch::Receiver<Status>> = Later::new();
+        self.checks.push(Box::new(RecorderCheck { status: status.clone(), max_lag: self.settings.max_lag }));
+        let (log, ledger, clock) = (self.log.clone(), self.ledger.clone(), self.clock.clone());
+        let options = RecorderOptions::new(&*self.instance);
+        let stop = self.supervisor.stop(Phase::Movers);
+        self.supervisor.spawn(Phase::Movers, "recorder", async move {
+            let Some((log, ledger)) = stop.run_until_cancelled(both(&log, &ledger)).await else {
+                return Ok(());
+            };
+            let recorder = Recorder::new(log, ledger, options, clock);
+            status.set(recorder.status());
+            Ok(recorder.run(stop).await?)
+        });
+    }
+
+    async fn indexer(&mut self) -> Result<Option<Index>> {
+        if !self.settings.runs(Role::Indexer) {
+            return Ok(None);
+        }
+        let folder = self.data.join("index");
+        let (index, found) =
+            tokio::task::spawn_blocking(move || Index::open(&folder, IndexOptions::default())).await??;
+        let measured = watch::Sender::new(Lag::default());
+        self.checks
+            .push(Box::new(IndexerCheck { lag: measured.subscribe(), max_lag: self.settings.max_lag }));
+        // A new folder beside a database of its own has nothing to make the index from.
+        let is_lost = found != Found::Index && !(self.is_fresh && self.settings.postgres.is_none());
+        let stop = self.supervisor.stop(Phase::Movers);
+        let rebuilder = Rebuilder::new(index.clone(), self.ledger.clone(), stop.clone());
+        let (log, ledger, name, used) =
+            (self.log.clone(), self.ledger.clone(), self.instance.clone(), index.clone());
+        self.supervisor.spawn(Phase::Movers, "indexer", async move {
+            let Some(log) = stop.run_until_cancelled(log.wait()).await else { return Ok(()) };
+            let indexer = Indexer::new(log.clone(), used.clone(), &name);
+            let rebuild = async {
+                if is_lost {
+                    rebuild(&ledger, &rebuilder, &stop).await;
+                }
+            };
+            let lag = lag::watch(log, used, measured, stop.clone());
+            tokio::join!(indexer.run(stop.clone()), rebuild, lag);
+            Ok(())
+        });
+        Ok(Some(index))
+    }
+
+    fn retention(&mut self, index: Option<Index>) {
+        let retention = Retention {
+            days: self.settings.retention_days,
+            clock: self.clock.clone(),
+            ledger: self.settings.runs(Role::Recorder).then(|| self.ledger.clone()),
+            index,
+            journal: self.journal.clone(),
+        };
+        let stop = self.supervisor.stop(Phase::Movers);
+        self.supervisor.spawn(Phase::Movers, "retention", async move {
+            retention.run(stop).await;
+            Ok(())
+        });
+    }
+
+    fn query(&mut self, index: Index) -> QueryRole {
+        let stop = self.supervisor.stop(Phase::Edge);
+        let rebuilder =
+            Rebuilder::new(index.clone(), self.ledger.clone(), self.supervisor.stop(Phase::Movers));
+        let search = Search { index, ledger: self.ledger.clone(), clock: self.clock.clone() };
+        QueryRole { search, followers: Followers::new(stop), rebuilder }
+    }
+
+    fn health(&mut self) -> Health {
+        Health::new(std::mem::take(&mut self.checks))
+    }
+
+    fn listen(&mut self, listener: Listener, api: Api, tls: Arc<rustls::ServerConfig>) {
+        let stop = self.supervisor.stop(Phase::Edge);
+        let grace = self.settings.grace_period / 2;
+        self.supervisor.spawn(Phase::Edge, "listener", async move {
+            Ok(listener.serve(server::router(api), tls, stop, grace).await?)
+        });
+    }
+}
+
+async fn both(log: &Later<Arc<dyn Log>>, ledger: &Later<Arc<dyn Ledger>>) -> (Arc<dyn Log>, Arc<dyn Ledger>) {
+    (log.wait().await, ledger.wait().await)
+}
+
+async fn open_journal(
+    settings: &Settings,
+    data: &DataFolder,
+    instance: &Arc<str>,
+    clock: &Clock,
+) -> Result<Journal> {
+    let folder = data.path().join("journal");
+    let options = JournalOptions {
+        max_bytes: settings.journal_max_bytes,
+        accept_gap: settings.accept_gap,
+        ..JournalOptions::new(instance.clone(), clock.clone())
+    };
+    let (journal, _) = tokio::task::spawn_blocking(move || Journal::open(&folder, options)).await??;
+    Ok(journal)
+}
+
+/// The built-in redaction rules, and those of the file.
+fn rules(settings: &Settings) -> Result<RuleSet> {
+    let Some(file) = &settings.redaction_rules else { return Ok(RuleSet::builtin()) };
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    RuleSet::from_yaml(&text).with_context(|| format!("{} cannot be used", file.display()))
+}
+
+/// An index that is empty beside a ledger that is not has lost its files, or is of another version.
+async fn rebuild(
+    ledger: &Later<Arc<dyn Ledger>>,
+    rebuilder: &Rebuilder,
+    stop: &tokio_util::sync::CancellationToken,
+) {
+    let Some(ledger) = stop.run_until_cancelled(ledger.wait()).await else { return };
+    match ledger.days().await {
+        Ok(days) if days.is_empty() => {}
+        Ok(_) => drop(rebuilder.run().await),
+        Err(error) => {
+            tracing::warn!(
+                error = api::errors::chain(&error),
+                "whether the index has to be rebuilt is not known; `muniment rebuild` does it"
+            );
+        }
+    }
+}
+
+/// How long closing the journal may take once the tasks have ended.
+pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);

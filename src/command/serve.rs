@@ -1,0 +1,72 @@
+//! `muniment serve`: runs until it is told to stop.
+
+use std::{
+    io::{IsTerminal, Write},
+    process::ExitCode,
+};
+
+use anyhow::Result;
+use ingest::time::Clock;
+
+use crate::{
+    assemble::{self, Running},
+    config::Config,
+    supervise, telemetry,
+};
+
+/// Runs the server.
+///
+/// # Errors
+/// When it cannot start, or a role of it fails.
+pub(crate) fn run(config: Config) -> Result<ExitCode> {
+    telemetry::log(&config.settings)?;
+    let metrics = telemetry::metrics()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let grace = config.settings.grace_period;
+    let outcome = runtime.block_on(async {
+        let running = assemble::assemble(config.settings, metrics, Clock::system()).await?;
+        announce(&running)?;
+        serve(running, grace).await
+    });
+    // Blocking work that is still under way must not hold the process.
+    runtime.shutdown_timeout(assemble::CLOSE_TIMEOUT);
+    outcome.map(|()| ExitCode::SUCCESS)
+}
+
+async fn serve(running: Running, grace: std::time::Duration) -> Result<()> {
+    let Running { supervisor, data, journal, .. } = running;
+    let outcome = supervisor.run(supervise::signals(), grace).await;
+    data.unpublish();
+    if let Some(journal) = journal
+        && tokio::time::timeout(assemble::CLOSE_TIMEOUT, journal.close()).await.is_err()
+    {
+        tracing::warn!("the journal was not closed in time; the next start cuts what was not acknowledged");
+    }
+    outcome
+}
+
+/// Tells where it runs and what to try next. A token is shown on a terminal and once; logs never hold one.
+fn announce(running: &Running) -> Result<()> {
+    let data = running.data.path();
+    let token_file = data.join("client.token");
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "muniment is running\n")?;
+    writeln!(out, "  URL          {}", running.url)?;
+    writeln!(out, "  data folder  {}", data.display())?;
+    writeln!(out, "  token        {}", token_file.display())?;
+    if running.data.is_fresh() && out.is_terminal() {
+        let token = std::fs::read_to_string(&token_file).unwrap_or_default();
+        writeln!(out, "               {} (shown this once)", token.trim())?;
+    }
+    writeln!(out, "  authority    {}", api::tls::authority_file(data).display())?;
+    let folder = match data.file_name() {
+        Some(name) if name == "muniment-data" => String::new(),
+        _ => format!(" --data-dir {}", data.display()),
+    };
+    writeln!(out, "\nTry next:\n")?;
+    writeln!(out, "  muniment import{folder} --cluster demo audit.log")?;
+    writeln!(out, "  muniment search{folder} 'verb:delete resource:secrets'")?;
+    writeln!(out, "  muniment token create{folder} --intake demo --kubeconfig > webhook.yaml\n")?;
+    out.flush()?;
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! Removes the days that are older than is kept, from the ledger and from the index.
+
+use std::{sync::Arc, time::Duration};
+
+use api::{errors::chain, later::Later};
+use index::Index;
+use ingest::{
+    journal::Journal,
+    ledger::Ledger,
+    pipeline::Fact,
+    time::{Clock, Day},
+};
+use tokio_util::sync::CancellationToken;
+
+/// How often it is looked for days that ended. Looking costs next to nothing.
+const EVERY: Duration = Duration::from_secs(600);
+
+/// What is removed from, and when.
+#[derive(Debug)]
+pub(crate) struct Retention {
+    /// Days that are kept besides today's.
+    pub(crate) days: u32,
+    /// What the day is.
+    pub(crate) clock: Clock,
+    /// The ledger, where this process runs its recorder.
+    pub(crate) ledger: Option<Later<Arc<dyn Ledger>>>,
+    /// The index, where this process has one.
+    pub(crate) index: Option<Index>,
+    /// Where the removal is recorded.
+    pub(crate) journal: Option<Journal>,
+}
+
+impl Retention {
+    /// Removes what is due, again and again until `stop`.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            self.remove(self.clock.now().day().plus(-(self.days as i32))).await;
+            tokio::select! {
+                () = tokio::time::sleep(EVERY) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    async fn remove(&self, first: Day) {
+        if let Some(ledger) = self.ledger.as_ref().and_then(Later::get) {
+            match ledger.expire(first).await {
+                Ok(days) if !days.is_empty() => self.record(&days).await,
+                Ok(_) => {}
+                Err(error) => tracing::warn!(error = chain(&error), "old days stay in the ledger for now"),
+            }
+        }
+        if let Some(index) = self.index.clone() {
+            match tokio::task::spawn_blocking(move || index.expire(first)).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => tracing::warn!(error = chain(&error), "old days stay in the index for now"),
+                Err(error) => tracing::warn!(error = chain(&error), "old days stay in the index for now"),
+            }
+        }
+    }
+
+    async fn record(&self, days: &[Day]) {
+        let days: Vec<String> = days.iter().map(ToString::to_string).collect();
+        tracing::info!(?days, "retention ended: removed from the ledger");
+        if let Some(journal) = &self.journal {
+            let fact = Fact::Retention { days }.draft(&self.clock);
+            if let Err(error) = journal.append(vec![fact]).await {
+                tracing::warn!(error = chain(&error), "the removal of old days could not be recorded");
+            }
+        }
+    }
+}
