@@ -1,0 +1,238 @@
+//! The built binary, started on a free port with a data folder of its own.
+
+#![allow(dead_code, reason = "each test binary uses a part of this file")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use reqwest::{Certificate, Method, RequestBuilder, Response};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long a test waits for what an idle machine does within a second or two.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Between two looks at a condition.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The built binary, without variables of ours that the environment may hold.
+pub(crate) fn muniment() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_muniment"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("MUNIMENT_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Where the real samples are, unless this clone stands alone.
+pub(crate) fn sample(name: &str) -> Option<PathBuf> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/samples").join(name);
+    if !file.exists() {
+        println!("skipped: ../shared is absent");
+        return None;
+    }
+    Some(file)
+}
+
+/// Waits until `condition` gives something, for at most [`PATIENCE`].
+pub(crate) async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(value) = condition().await {
+            return value;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// A data folder, and the process that runs on it when one does.
+pub(crate) struct Server {
+    folder: TempDir,
+    args: Vec<String>,
+    child: Option<Child>,
+}
+
+impl Server {
+    /// Starts with these flags and waits until it is ready.
+    pub(crate) async fn start(args: &[&str]) -> Self {
+        let mut server = Self::stopped(args);
+        server.run().await;
+        server
+    }
+
+    /// A folder in which nothing runs yet.
+    pub(crate) fn stopped(args: &[&str]) -> Self {
+        let args = args.iter().map(|&arg| arg.to_owned()).collect();
+        Self { folder: tempfile::tempdir().unwrap(), args, child: None }
+    }
+
+    /// The data folder.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Starts the process again on the same folder and waits until it is ready.
+    pub(crate) async fn run(&mut self) {
+        self.spawn();
+        self.ready().await;
+    }
+
+    /// Starts the process and waits for nothing.
+    pub(crate) fn spawn(&mut self) {
+        let log = fs::File::options().create(true).append(true).open(self.log_file()).unwrap();
+        let child = muniment()
+            .args(["serve", "--bind-address", "127.0.0.1:0", "--data-dir"])
+            .arg(self.data())
+            .args(&self.args)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+    }
+
+    /// Waits until `/readyz` says yes.
+    pub(crate) async fn ready(&mut self) {
+        eventually("ready", async || {
+            let exited = self.child.as_mut().and_then(|child| child.try_wait().unwrap());
+            assert!(exited.is_none(), "the server ended with {exited:?}:\n{}", self.log());
+            let client = self.client()?;
+            let response = client.get("/readyz").send().await.ok()?;
+            response.status().is_success().then_some(())
+        })
+        .await;
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    /// What the process wrote.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    /// A caller with the folder's token, when the server has published where it is.
+    pub(crate) fn client(&self) -> Option<Caller> {
+        let data = self.data();
+        let server: Value = serde_json::from_slice(&fs::read(data.join("server.json")).ok()?).ok()?;
+        let token = fs::read_to_string(data.join("client.token")).ok()?;
+        let ca = Certificate::from_pem(&fs::read(data.join("ca.pem")).ok()?).ok()?;
+        let http = reqwest::Client::builder().tls_certs_only([ca]).build().unwrap();
+        Some(Caller { http, url: server["url"].as_str()?.to_owned(), token: token.trim().to_owned() })
+    }
+
+    /// The same, of a server that is ready.
+    pub(crate) fn call(&self) -> Caller {
+        self.client().expect("the server is ready")
+    }
+
+    /// A client command of the binary, on this server's folder.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = muniment();
+        command.env("MUNIMENT_DATA_DIR", self.data()).args(args);
+        command
+    }
+
+    /// Runs a client command to its end, off the runtime's thread.
+    pub(crate) async fn output(&self, args: &[&str]) -> Output {
+        let mut command = self.command(args);
+        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("a process");
+        kill_process(Pid::from_child(child), signal).unwrap();
+    }
+
+    /// Ends the process as a crash does, and waits for it.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Asks the process to end and waits for it.
+    pub(crate) async fn stop(&mut self) -> std::process::ExitStatus {
+        self.signal(Signal::TERM);
+        let mut child = self.child.take().expect("a process");
+        eventually("stopped", async || child.try_wait().unwrap()).await
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("--- the server's log ---\n{}", self.log());
+        }
+    }
+}
+
+/// Someone who calls with a token.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    http: reqwest::Client,
+    /// Where the server is.
+    pub(crate) url: String,
+    /// The token; empty for none.
+    pub(crate) token: String,
+}
+
+impl Caller {
+    /// The same server with another token.
+    pub(crate) fn with_token(&self, token: &str) -> Self {
+        Self { token: token.to_owned(), ..self.clone() }
+    }
+
+    /// A request.
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.http.request(method, format!("{}{path}", self.url));
+        if self.token.is_empty() { request } else { request.bearer_auth(&self.token) }
+    }
+
+    /// A GET.
+    pub(crate) fn get(&self, path: &str) -> RequestBuilder {
+        self.request(Method::GET, path)
+    }
+
+    /// The JSON of a successful GET.
+    pub(crate) async fn json(&self, path: &str) -> Value {
+        let response = self.get(path).send().await.unwrap();
+        let status = response.status();
+        let text = response.text().await.unwrap();
+        assert!(status.is_success(), "{path}: {status}: {text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// Posts a body to the intake of a cluster.
+    pub(crate) async fn post(&self, cluster: &str, body: impl Into<reqwest::Body>) -> Response {
+        self.request(Method::POST, &format!("/v1/intake/audit/{cluster}")).body(body).send().await.unwrap()
+    }
+
+    /// How many records match.
+    pub(crate) async fn count(&self, query: &str) -> u64 {
+        let request = self.get("/v1/histogram").query(&[("q", query), ("interval", "24h")]);
+        let answer: Value = request.send().await.unwrap().json().await.unwrap();
+        answer["total"].as_u64().unwrap_or_else(|| panic!("{query}: {answer}"))
+    }
+
+    /// Waits until this many records match.
+    pub(crate) async fn until_count(&self, query: &str, expected: u64) {
+        eventually(&format!("{expected} records for {query:?}"), async || {
+            (self.count(query).await == expected).then_some(())
+        })
+        .await;
+    }
+}
