@@ -15,6 +15,13 @@ const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
     .with_decode_padding_mode(DecodePaddingMode::Indifferent)
     .with_decode_allow_trailing_bits(true);
 
+/// Decodes a run of base64 characters of either alphabet, of which the last ones may be something else.
+fn decode_run(text: &str) -> Option<Vec<u8>> {
+    let text = text.trim_end_matches('=').replace('-', "+").replace('_', "/");
+    let whole = text.len() - usize::from(text.len() % 4 == 1);
+    GeneralPurpose::new(&STANDARD, LENIENT).decode(&text[..whole]).ok()
+}
+
 /// Decodes standard or URL-safe base64.
 pub(super) fn decode_base64(text: &str) -> Option<Vec<u8>> {
     let standard = GeneralPurpose::new(&STANDARD, LENIENT).decode(text);
@@ -84,17 +91,8 @@ impl Texts {
         for rule in applies.iter().zip(&self.rules).filter(|(applies, _)| **applies).map(|(_, rule)| rule) {
             found.extend(rule.regex.captures_iter(text).filter_map(|captures| self.secret(rule, &captures)));
         }
-        // The first wins, of those that begin together the longest.
         found.sort_by_key(|s: &Secret<'_>| (s.start, usize::MAX - s.end));
-        let mut end = 0;
-        found.retain(|s| {
-            let apart = s.start >= end;
-            if apart {
-                end = s.end;
-            }
-            apart
-        });
-        found
+        merge(text, found)
     }
 
     fn secret<'r>(&'r self, rule: &'r Compiled, captures: &regex::Captures<'_>) -> Option<Secret<'r>> {
@@ -106,7 +104,7 @@ impl Texts {
         if !rule.encoded {
             return Some(Secret { start, end, rule: &rule.name, value: text.as_bytes().to_vec() });
         }
-        let value = decode_base64(text)?;
+        let value = decode_run(text)?;
         let inner = self.find_once(&String::from_utf8_lossy(&value))?;
         Some(Secret { start, end, rule: inner, value })
     }
@@ -115,6 +113,23 @@ impl Texts {
     fn find_once(&self, text: &str) -> Option<&str> {
         self.rules.iter().filter(|r| !r.encoded && r.regex.is_match(text)).map(|r| r.name.as_str()).next()
     }
+}
+
+/// Secrets that overlap become one, under the rule of the first: dropping either would leave a part of it.
+fn merge<'r>(text: &str, found: Vec<Secret<'r>>) -> Vec<Secret<'r>> {
+    let mut merged: Vec<Secret<'r>> = Vec::with_capacity(found.len());
+    for secret in found {
+        match merged.last_mut() {
+            Some(last) if secret.start < last.end => {
+                if secret.end > last.end {
+                    last.end = secret.end;
+                    last.value = text.as_bytes()[last.start..last.end].to_vec();
+                }
+            }
+            _ => merged.push(secret),
+        }
+    }
+    merged
 }
 
 fn compile(rule: &TextRule) -> Compiled {
