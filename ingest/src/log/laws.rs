@@ -79,8 +79,9 @@ fn whole(group: &str) -> Reader {
     Reader::Whole { group: group.into() }
 }
 
-fn member(name: &str) -> Reader {
-    Reader::Member { group: "shared".into(), member: name.into() }
+/// A member of a group that no other test's members join, wherever logs share what keeps their groups.
+fn member(group: Uuid, name: &str) -> Reader {
+    Reader::Member { group: format!("shared-{group}"), member: name.into() }
 }
 
 /// A reader that follows what it is told, and starts at `positions`.
@@ -149,7 +150,7 @@ fn expected(records: &[Record]) -> BTreeMap<Arc<str>, Vec<Record>> {
 pub async fn what_is_appended_is_delivered_to_every_group(log: Arc<dyn Log>) {
     let records = records(30);
     log.append(&records).await.unwrap();
-    for reader in [whole("one"), whole("two"), member("a")] {
+    for reader in [whole("one"), whole("two"), member(Uuid::new_v4(), "a")] {
         let mut follower = Follower::new(&log, reader, Positions::new()).await;
         assert_eq!(by_cluster(follower.take(30).await), expected(&records));
     }
@@ -227,6 +228,8 @@ pub async fn starting_again_goes_back(log: Arc<dyn Log>) {
 /// What [`Subscription::poll`] says of cancelling.
 pub async fn a_cancelled_poll_loses_nothing(log: Arc<dyn Log>) {
     let mut follower = Follower::new(&log, whole("one"), Positions::new()).await;
+    // It is told its partitions first and starts them: only polling may be cancelled.
+    follower.next(7).await;
     let records = records(200);
     let append = async {
         for some in records.chunks(10) {
@@ -273,13 +276,14 @@ pub async fn bounds_grow_by_what_is_appended(log: Arc<dyn Log>) {
 
 /// What [`Reader::Member`] says: every partition has one reader, and finds another when that one leaves.
 pub async fn a_member_takes_over_from_one_that_leaves(log: Arc<dyn Log>) {
+    let group = Uuid::new_v4();
     log.append(&records(30)).await.unwrap();
-    let mut first = Follower::new(&log, member("a"), Positions::new()).await;
+    let mut first = Follower::new(&log, member(group, "a"), Positions::new()).await;
     let mut read = first.take(30).await;
     let positions = first.positions.clone();
     first.reading.publish(&positions).await.unwrap();
     drop(first);
-    let mut second = Follower::new(&log, member("b"), positions).await;
+    let mut second = Follower::new(&log, member(group, "b"), positions).await;
     let more: Vec<Record> = (30..60).map(|i| record(["red", "green", "blue"][i as usize % 3], i)).collect();
     log.append(&more).await.unwrap();
     read.extend(second.take(30).await);
