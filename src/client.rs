@@ -20,16 +20,22 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ClientArgs {
     /// Data folder of the server on this machine, where its address and a token are found
-    #[arg(long, value_name = "DIR", env = "MUNIMENT_DATA_DIR", default_value = "muniment-data")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "MUNIMENT_DATA_DIR",
+        default_value = "muniment-data"
+    )]
     pub(crate) data_dir: PathBuf,
     /// URL of the server, as https://muniment.example.com:8443
-    #[arg(long, value_name = "URL", env = "MUNIMENT_SERVER")]
+    #[arg(long, global = true, value_name = "URL", env = "MUNIMENT_SERVER")]
     pub(crate) server: Option<String>,
     /// Token to call with
-    #[arg(long, value_name = "TOKEN", env = "MUNIMENT_TOKEN", hide_env_values = true)]
+    #[arg(long, global = true, value_name = "TOKEN", env = "MUNIMENT_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
     /// Certificate authority of the server in PEM; by default that of the data folder, else the system's
-    #[arg(long, value_name = "FILE", env = "MUNIMENT_CA")]
+    #[arg(long, global = true, value_name = "FILE", env = "MUNIMENT_CA")]
     pub(crate) ca: Option<PathBuf>,
 }
 
