@@ -88,8 +88,10 @@ pub(crate) async fn assemble(settings: Settings, metrics: MetricsPage, clock: Cl
     let intake = parts.intake()?;
     parts.recorder();
     let index = parts.indexer().await?;
-    parts.retention(index.clone());
-    let query = index.filter(|_| parts.settings.runs(Role::Query)).map(|index| parts.query(index));
+    parts.retention(index.as_ref().map(|(index, _)| index.clone()));
+    let query = index
+        .filter(|_| parts.settings.runs(Role::Query))
+        .map(|(index, rebuilder)| parts.query(index, rebuilder));
     let url = url_of(listener.address());
     let api = Api { tokens, health: parts.health(), metrics, intake, query };
     parts.listen(listener, api, tls);
@@ -233,7 +235,7 @@ impl Parts {
         });
     }
 
-    async fn indexer(&mut self) -> Result<Option<Index>> {
+    async fn indexer(&mut self) -> Result<Option<(Index, Rebuilder)>> {
         if !self.settings.runs(Role::Indexer) {
             return Ok(None);
         }
@@ -249,6 +251,7 @@ impl Parts {
         let rebuilder = Rebuilder::new(index.clone(), self.ledger.clone(), stop.clone());
         let (log, ledger, name, used) =
             (self.log.clone(), self.ledger.clone(), self.instance.clone(), index.clone());
+        let given = (index, rebuilder.clone());
         self.supervisor.spawn(Phase::Movers, "indexer", async move {
             let Some(log) = stop.run_until_cancelled(log.wait()).await else { return Ok(()) };
             let indexer = Indexer::new(log.clone(), used.clone(), &name);
@@ -261,7 +264,7 @@ impl Parts {
             tokio::join!(indexer.run(stop.clone()), rebuild, lag);
             Ok(())
         });
-        Ok(Some(index))
+        Ok(Some(given))
     }
 
     fn retention(&mut self, index: Option<Index>) {
@@ -279,10 +282,8 @@ impl Parts {
         });
     }
 
-    fn query(&mut self, index: Index) -> QueryRole {
+    fn query(&mut self, index: Index, rebuilder: Rebuilder) -> QueryRole {
         let stop = self.supervisor.stop(Phase::Edge);
-        let rebuilder =
-            Rebuilder::new(index.clone(), self.ledger.clone(), self.supervisor.stop(Phase::Movers));
         let search = Search { index, ledger: self.ledger.clone(), clock: self.clock.clone() };
         QueryRole { search, followers: Followers::new(stop), rebuilder }
     }

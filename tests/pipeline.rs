@@ -60,7 +60,8 @@ async fn a_log_file_is_imported_found_again_and_importing_it_twice_adds_nothing(
     for event in &events {
         *verbs.entry(event["verb"].as_str().unwrap()).or_default() += 1;
     }
-    for (verb, count) in verbs {
+    // A method that Kubernetes has no verb for is audited with an empty one.
+    for (verb, count) in verbs.into_iter().filter(|(verb, _)| !verb.is_empty()) {
         assert_eq!(caller.count(&format!("cluster:demo verb:{verb}")).await, count, "{verb}");
     }
 
@@ -159,7 +160,9 @@ async fn good_items_beside_bad_ones_are_kept_and_the_bad_ones_named() {
     assert!(errors.iter().any(|e| e["line"] == 4 && e["reason"] == "day_expired"), "{answer}");
     assert_eq!(errors[0]["line"], 2, "{answer}");
     caller.until_count("cluster:mixed", 2).await;
-    caller.until_count("kind:pipeline mixed", 1).await;
+    caller.until_count("kind:pipeline", 2).await;
+    let facts = caller.json("/v1/events?q=kind:pipeline&limit=1").await;
+    assert_eq!(facts["items"][0]["event"]["type"], "rejected", "{facts}");
 
     let nothing = caller.post("mixed", "not json at all").await;
     assert_eq!(nothing.status(), StatusCode::BAD_REQUEST);

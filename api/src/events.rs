@@ -142,7 +142,13 @@ pub(crate) async fn list(
     if !(1..=MAX_LIMIT).contains(&limit) {
         return Err(ApiError::bad_request("bad_limit", format!("limit is a number from 1 to {MAX_LIMIT}")));
     }
-    let cursor = asked.cursor.as_deref().map(str::parse).transpose().map_err(SearchError::from)?;
+    let cursor = asked
+        .cursor
+        .as_deref()
+        .filter(|text| !text.is_empty())
+        .map(str::parse)
+        .transpose()
+        .map_err(SearchError::from)?;
     let request = SearchRequest { range, limit, cursor, time: QUERY_TIME };
     let found = search.index.search(&filter, request.clone()).await?;
     let fetched = search.fetch(&found.hits).await?;

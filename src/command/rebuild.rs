@@ -5,11 +5,11 @@ use std::{io::IsTerminal, process::ExitCode, time::Duration};
 use anyhow::{Result, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use crate::{
-    client::{Client, ClientArgs},
+    client::{Client, ClientArgs, Refusal},
     command::block_on,
 };
 
@@ -33,7 +33,12 @@ pub(crate) fn run(args: RebuildArgs) -> Result<ExitCode> {
 }
 
 async fn rebuild(client: &Client) -> Result<ExitCode> {
-    client.send(client.request(Method::POST, "/v1/rebuild")).await?;
+    match client.send(client.request(Method::POST, "/v1/rebuild")).await {
+        Ok(_) => {}
+        // One that is under way already is as good: it is shown instead.
+        Err(error) if error.downcast_ref::<Refusal>().is_some_and(|r| r.status == StatusCode::CONFLICT) => {}
+        Err(error) => return Err(error),
+    }
     let bar = progress();
     loop {
         let state = client.json(client.request(Method::GET, "/v1/rebuild")).await?;
