@@ -32,7 +32,7 @@ const CLUSTER: &str = "interop";
 const OUTAGES: usize = 4;
 /// Work that goes on before each outage, and without Muniment during it: a few seconds, far below the minute that the server's tries last.
 const COMMANDS_BETWEEN: usize = 25;
-const COMMANDS_WITHOUT: usize = 15;
+const COMMANDS_WITHOUT: usize = 30;
 /// Longer than the five tries of the server take together.
 const DELIVERY: Duration = Duration::from_secs(180);
 /// What starting anything here may take on a busy machine.
@@ -275,7 +275,9 @@ fn logged(log: &Path, data: &Path) -> Vec<Value> {
     let acceptor = Acceptor::new(&key, redactor, Clock::system(), None);
     let cluster: Arc<str> = CLUSTER.into();
     let text = fs::read_to_string(log).unwrap();
-    let kept = text.lines().map(|line| acceptor.accept(&cluster, line.as_bytes()).unwrap().event);
+    // The last line may be half written while the server runs.
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let kept = whole.lines().map(|line| acceptor.accept(&cluster, line.as_bytes()).unwrap().event);
     kept.map(|event| serde_json::from_slice(&event).unwrap()).collect()
 }
 
@@ -333,25 +335,34 @@ fn a_real_api_server_and_muniment_agree_although_muniment_is_killed() {
     outages(&mut muniment, &done);
     stop.store(true, Ordering::SeqCst);
     workers.into_iter().for_each(|worker| worker.join().unwrap());
-    // Batches of the last outage are still being tried again; a server that is stopped now would give them up.
-    let so_far = logged(&peer.log(), &muniment.folder).len();
-    wait_for("delivery after the last outage", DELIVERY, || muniment.events().len() >= so_far);
-    peer.script(&["stop", "apiserver"]);
+    // The log is ahead of the webhook by what is under way, and a server that ends gives its last events up: so what
+    // the log holds now is waited for, while the server goes on.
+    let copy = folder.path().join("audit.log");
+    let text = fs::read(peer.log()).unwrap();
+    let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    fs::write(&copy, &text[..whole]).unwrap();
+    let expected = comparables(logged(&copy, &muniment.folder));
+    println!("{} kubectl commands, {} events in the log", done.load(Ordering::SeqCst), expected.len());
+    let mut held = Vec::new();
+    wait_for("delivery of every event", DELIVERY, || {
+        held = comparables(muniment.events());
+        expected.iter().all(|event| held.binary_search(event).is_ok())
+    });
+    agrees_with_the_log(&held, &peer, &muniment);
 
-    let expected = comparables(logged(&peer.log(), &muniment.folder));
-    println!("{} kubectl commands made {} events", done.load(Ordering::SeqCst), expected.len());
-    wait_for("delivery of every event", DELIVERY, || muniment.events().len() >= expected.len());
-    let held = comparables(muniment.events());
-    let missing: Vec<_> = expected.iter().filter(|event| held.binary_search(event).is_err()).collect();
-    let invented: Vec<_> = held.iter().filter(|event| expected.binary_search(event).is_err()).collect();
-    assert!(missing.is_empty(), "{} events are missing, as {}", missing.len(), missing[0]);
-    assert!(invented.is_empty(), "{} events were never logged, as {}", invented.len(), invented[0]);
-    assert_eq!(held.len(), expected.len(), "an event is held twice");
-    assert!(!held.concat().contains("planted-"), "a planted password was kept");
-
-    let log = peer.log();
-    let summary = muniment.run(&["import", "--cluster", CLUSTER, "--json", log.to_str().unwrap()]);
+    let summary = muniment.run(&["import", "--cluster", CLUSTER, "--json", copy.to_str().unwrap()]);
     let summary: Value = serde_json::from_str(&summary).unwrap();
-    assert_eq!(summary["duplicates"].as_u64(), Some(expected.len() as u64), "{summary}");
-    assert_eq!(comparables(muniment.events()), expected, "importing the log file changed what is held");
+    // A batch that the server sent twice because of an outage may be counted within the same moments.
+    assert!(summary["duplicates"].as_u64() >= Some(expected.len() as u64), "{summary}");
+    agrees_with_the_log(&comparables(muniment.events()), &peer, &muniment);
+}
+
+/// Holds nothing twice, nothing that the server did not log, and no planted secret.
+fn agrees_with_the_log(held: &[String], peer: &Peer, muniment: &Muniment) {
+    let twice: Vec<_> = held.windows(2).filter(|pair| pair[0] == pair[1]).collect();
+    assert!(twice.is_empty(), "{} events are held twice, as {}", twice.len(), twice[0][0]);
+    let logged = comparables(logged(&peer.log(), &muniment.folder));
+    let invented: Vec<_> = held.iter().filter(|event| logged.binary_search(event).is_err()).collect();
+    assert!(invented.is_empty(), "{} events were never logged, as {}", invented.len(), invented[0]);
+    assert!(!held.concat().contains("planted-"), "a planted password was kept");
 }
