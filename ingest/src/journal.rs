@@ -4,48 +4,59 @@
 //! as one block and syncs once (group commit). Blocks stand in segment files that are reserved ahead; a
 //! released segment is removed whole. What a start makes of a folder after a crash is told in `scan`.
 
+mod append;
 mod block;
 mod catalog;
 mod fact;
+#[cfg(test)]
+mod faulty;
+mod frame;
+#[cfg(test)]
+mod full_disk;
+mod open;
 mod queue;
+mod read;
 mod scan;
 mod segment;
+mod shared;
+mod stats;
 mod storage;
-mod writer;
-
+mod tail;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 use std::{
     fmt, io,
     ops::Range,
     path::Path,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
-    time::Duration,
 };
 
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 use uuid::Uuid;
 
+pub use self::{
+    append::{AppendError, Receipt},
+    open::{DEFAULT_MAX_BYTES, JournalOptions, Lost, OpenError, Opened, Torn},
+    read::{Entry, ReadError},
+    stats::{State, Stats},
+};
+use self::{
+    frame::Frame,
+    shared::Shared,
+    storage::{Dir, Storage},
+    tail::{Tail, WriteError},
+    writer::Writer,
+};
 use crate::{
-    log::{Offset, Poison},
+    log::Offset,
     pipeline::Previous,
     record::{Boot, Draft, Record, Seq},
     time::Clock,
 };
-use catalog::{Catalog, Segment};
-use queue::{Items, Queue};
-use storage::{Dir, Storage};
-use writer::{WriteError, Writer};
-
-/// How many bytes a journal holds when nothing else is asked for: a million events and more.
-pub const DEFAULT_MAX_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 
 /// The largest segment: what is reserved ahead, and about what is released at a time.
 const MAX_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
@@ -56,200 +67,8 @@ const MIN_SEGMENT_BYTES: u64 = 1024 * 1024;
 /// A full journal has about this many segments, so that releasing one makes room soon.
 const SEGMENTS: u64 = 16;
 
-/// About what envelope and framing add to an event, for bounds only.
-const OVERHEAD_BYTES: usize = 512;
-
-/// How a journal is opened.
-#[derive(Clone, Debug)]
-pub struct JournalOptions {
-    /// Most bytes of records that it holds; then appends fail with [`AppendError::Full`]. The space reserved
-    /// for the newest segment (a sixteenth of it, at most 64 MiB) may come on top.
-    pub max_bytes: u64,
-    /// The name of this instance, which stands in every record.
-    pub source: Arc<str>,
-    /// Where the current time comes from.
-    pub clock: Clock,
-    /// Goes on when durable records turn out damaged, and records what is lost.
-    pub accept_gap: bool,
-}
-
-impl JournalOptions {
-    /// The defaults, for an instance of this name.
-    pub fn new(source: impl Into<Arc<str>>, clock: Clock) -> Self {
-        Self { max_bytes: DEFAULT_MAX_BYTES, source: source.into(), clock, accept_gap: false }
-    }
-}
-
-/// A write that a crash cut short. Nobody was told that it is durable.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Torn {
-    /// Name of the segment file.
-    pub file: String,
-    /// Where in it.
-    pub at: u64,
-    /// How many bytes were cut.
-    pub bytes: u64,
-}
-
-/// Records that were durable and are damaged.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lost {
-    /// Name of the segment file.
-    pub file: String,
-    /// Where in it the damage begins.
-    pub at: u64,
-    /// The offsets that hold nothing any more.
-    pub offsets: Range<Offset>,
-    /// The boot whose records they were.
-    pub boot: Boot,
-    /// Its first number that is lost.
-    pub first: Seq,
-    /// Its last number that is lost.
-    pub last: Seq,
-}
-
-/// What [`Journal::open`] found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Opened {
-    /// The boot before this one, as far as the journal knows.
-    pub previous: Option<Previous>,
-    /// A torn tail, which was cut.
-    pub torn: Option<Torn>,
-    /// Damage that was accepted now. Each is also recorded as a gap in the journal itself.
-    pub lost: Vec<Lost>,
-    /// The offset after the last record that was found.
-    pub next: Offset,
-}
-
-/// Why a journal could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process, or this one, has it open.
-    #[error("the journal {0} is in use by another process")]
-    InUse(String),
-    /// A file could not be read or written.
-    #[error("the journal's file {file} cannot be read or written")]
-    Io {
-        /// Name of the file in the journal's folder.
-        file: String,
-        /// What the system says.
-        #[source]
-        source: io::Error,
-    },
-    /// Written by a newer Muniment.
-    #[error("the journal's file {file} has format version {version}; this program reads up to {max}", max = segment::VERSION)]
-    Newer {
-        /// Name of the file in the journal's folder.
-        file: String,
-        /// Its version.
-        version: u32,
-    },
-    /// Records that were durable are damaged.
-    #[error(
-        "the journal's file {file} is damaged at byte {at} ({lost} records are lost); --accept-gap goes on and records the gap"
-    )]
-    Corrupt {
-        /// Name of the file in the journal's folder.
-        file: String,
-        /// Where the damage begins.
-        at: u64,
-        /// How many records it takes.
-        lost: u64,
-    },
-    /// The writer's thread could not be started.
-    #[error("the journal's writer cannot be started")]
-    Thread(#[source] io::Error),
-}
-
-/// Why records were not journaled. None of them counts as taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AppendError {
-    /// The journal holds as many bytes as it may, until readers release some.
-    #[error("the journal is full")]
-    Full,
-    /// The disk is full. Appending works again by itself when there is room.
-    #[error("the journal's disk is full")]
-    NoSpace,
-    /// The journal was closed or its disk failed: nothing more is taken in this boot.
-    #[error("the journal takes nothing more in this boot")]
-    Ended,
-}
-
-/// Why records could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// The record was released and is gone.
-    #[error("the journal begins at {first:?}")]
-    Released {
-        /// The first offset that is there.
-        first: Offset,
-    },
-    /// A durable block no longer reads as it was written.
-    #[error("the journal's file {file} is damaged at byte {at}")]
-    Corrupt {
-        /// Name of the file in the journal's folder.
-        file: String,
-        /// Where in it.
-        at: u64,
-    },
-    /// The file could not be read.
-    #[error("the journal cannot be read")]
-    Io(#[source] io::Error),
-}
-
-/// Where appended records stand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Receipt {
-    /// The boot that numbered them.
-    pub boot: Boot,
-    /// The first one's number.
-    pub first: Seq,
-    /// The last one's number.
-    pub last: Seq,
-    /// The offset after the last one.
-    pub next: Offset,
-}
-
-/// One entry of the journal.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    /// Its place.
-    pub offset: Offset,
-    /// The record, or why its bytes are not one that this program knows.
-    pub record: Result<Record, Poison>,
-}
-
-/// Whether the journal takes records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// It does.
-    Writable,
-    /// It holds as many bytes as it may.
-    Full,
-    /// Its disk is full.
-    NoSpace,
-    /// It was closed or its disk failed.
-    Ended,
-}
-
-/// The journal in numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stats {
-    /// Whether it takes records.
-    pub state: State,
-    /// Bytes of durable records, of all segments.
-    pub bytes: u64,
-    /// Bytes it may hold.
-    pub max_bytes: u64,
-    /// Bytes that wait to be written.
-    pub queued_bytes: u64,
-    /// Segment files.
-    pub segments: usize,
-    /// The first offset that is there.
-    pub first: Offset,
-    /// The offset after the last durable record.
-    pub next: Offset,
-}
+/// About the smallest record: with less room than this the journal counts as full.
+const LEAST_RECORD_BYTES: u64 = 512;
 
 /// A durable queue of records with offsets 0, 1, 2 … over all boots. Clones are handles of the same journal.
 ///
@@ -261,19 +80,11 @@ struct Inner {
     shared: Arc<Shared>,
     storage: Arc<dyn Storage>,
     boot: Boot,
+    source: Arc<str>,
     max_bytes: u64,
     writer: Mutex<Option<JoinHandle<()>>>,
     /// Held while segments are removed: two releases at once would take each other's.
     releasing: Mutex<()>,
-}
-
-/// What handles and the writer share.
-struct Shared {
-    queue: Queue,
-    catalog: Mutex<Catalog>,
-    next: watch::Sender<Offset>,
-    no_space: AtomicBool,
-    ended: CancellationToken,
 }
 
 impl Journal {
@@ -288,27 +99,31 @@ impl Journal {
         let io = |source| OpenError::Io { file: dir.display().to_string(), source };
         let storage =
             Dir::lock(dir).map_err(io)?.ok_or_else(|| OpenError::InUse(dir.display().to_string()))?;
-        Self::open_in(Arc::new(storage), options)
+        let segment_bytes = (options.max_bytes / SEGMENTS).clamp(MIN_SEGMENT_BYTES, MAX_SEGMENT_BYTES);
+        Self::open_in(Arc::new(storage), options, segment_bytes)
     }
 
-    fn open_in(storage: Arc<dyn Storage>, options: JournalOptions) -> Result<(Self, Opened), OpenError> {
-        let (catalog, opened) = scan::scan(&*storage, options.accept_gap)?;
-        report(&opened);
-        let boot = new_boot(&options.clock, opened.previous);
+    fn open_in(
+        storage: Arc<dyn Storage>,
+        options: JournalOptions,
+        segment_bytes: u64,
+    ) -> Result<(Self, Opened), OpenError> {
+        let JournalOptions { max_bytes, source, clock, accept_gap } = options;
+        let (catalog, opened) = scan::scan(&*storage, accept_gap)?;
+        opened.report();
+        let boot = new_boot(&clock, opened.previous);
         let shared = Arc::new(Shared::new(catalog));
+        let lead = fact::of_boot(&opened, &source, &clock).into_iter();
         let mut writer = Writer {
-            storage: storage.clone(),
             shared: shared.clone(),
-            segment_bytes: (options.max_bytes / SEGMENTS).clamp(MIN_SEGMENT_BYTES, MAX_SEGMENT_BYTES),
+            tail: Tail::new(storage.clone(), shared.clone(), segment_bytes),
+            clock,
             boot,
             last: Seq(0),
             next: opened.next,
             previous: opened.previous,
-            lead: fact::of_boot(&opened, &options.source, &options.clock),
-            active: None,
+            lead: lead.map(|draft| Frame::of_draft(draft, &source, boot)).collect(),
             buffer: Vec::new(),
-            source: options.source,
-            clock: options.clock,
         };
         match writer.write_lead() {
             Ok(()) => {}
@@ -322,15 +137,8 @@ impl Journal {
         }
         let thread = std::thread::Builder::new().name("journal".into());
         let thread = thread.spawn(move || writer.run()).map_err(OpenError::Thread)?;
-        let max_bytes = options.max_bytes;
-        let inner = Inner {
-            shared,
-            storage,
-            boot,
-            max_bytes,
-            writer: Mutex::new(Some(thread)),
-            releasing: Mutex::default(),
-        };
+        let (writer, releasing) = (Mutex::new(Some(thread)), Mutex::default());
+        let inner = Inner { shared, storage, boot, source, max_bytes, writer, releasing };
         Ok((Self(Arc::new(inner)), opened))
     }
 
@@ -346,23 +154,23 @@ impl Journal {
     /// # Errors
     /// None of the records is acknowledged; after [`AppendError::Ended`] any part of them may be there at the next start.
     pub async fn append(&self, drafts: Vec<Draft>) -> Result<Receipt, AppendError> {
-        let bytes = drafts.iter().map(|d| (d.event.len() + OVERHEAD_BYTES) as u64).sum();
-        self.push(Items::Drafts(drafts), bytes).await
+        let Inner { source, boot, .. } = &*self.0;
+        self.push(drafts.into_iter().map(|draft| Frame::of_draft(draft, source, *boot)).collect()).await
     }
 
     /// Appends records that were numbered elsewhere and returns when they are durable.
     pub(crate) async fn append_records(&self, records: Vec<Record>) -> Result<Receipt, AppendError> {
-        let bytes = records.iter().map(|r| (r.event.len() + OVERHEAD_BYTES) as u64).sum();
-        self.push(Items::Records(records), bytes).await
+        self.push(records.into_iter().map(Frame::of_record).collect()).await
     }
 
-    async fn push(&self, items: Items, bytes: u64) -> Result<Receipt, AppendError> {
+    async fn push(&self, frames: Vec<Frame>) -> Result<Receipt, AppendError> {
+        let bytes = frames.iter().map(Frame::bytes).sum::<u64>();
         let Inner { shared, max_bytes, .. } = &*self.0;
         let limit = || max_bytes.saturating_sub(shared.catalog().bytes());
         if bytes + shared.queue.bytes() > limit() {
             return Err(AppendError::Full);
         }
-        let answered = shared.queue.push(items, bytes, limit).await?;
+        let answered = shared.queue.push(frames, bytes, limit).await?;
         // The writer goes away without an answer only when the boot ends.
         answered.await.unwrap_or(Err(AppendError::Ended))
     }
@@ -417,7 +225,7 @@ impl Journal {
         let state = match () {
             () if shared.ended.is_cancelled() => State::Ended,
             () if shared.no_space() => State::NoSpace,
-            () if bytes + queued_bytes + OVERHEAD_BYTES as u64 > *max_bytes => State::Full,
+            () if bytes + queued_bytes + LEAST_RECORD_BYTES > *max_bytes => State::Full,
             () => State::Writable,
         };
         let (segments, first, next) = (catalog.segments.len(), catalog.first(), catalog.next);
@@ -462,99 +270,10 @@ impl Drop for Inner {
     }
 }
 
-impl Shared {
-    fn new(catalog: Catalog) -> Self {
-        Self {
-            queue: Queue::new(),
-            next: watch::Sender::new(catalog.next),
-            catalog: Mutex::new(catalog),
-            no_space: AtomicBool::new(false),
-            ended: CancellationToken::new(),
-        }
-    }
-
-    fn catalog(&self) -> MutexGuard<'_, Catalog> {
-        self.catalog.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn read(&self, from: Offset, max: usize) -> Result<Vec<Entry>, ReadError> {
-        let mut at = from;
-        loop {
-            let extent = {
-                let catalog = self.catalog();
-                if at < catalog.first() {
-                    return Err(ReadError::Released { first: catalog.first() });
-                }
-                catalog.extent(at, max as u64)
-            };
-            let Some(extent) = extent else {
-                return Ok(Vec::new());
-            };
-            let bytes = extent.read().map_err(ReadError::Io)?;
-            let stored = extent.records(&bytes).map_err(|rotten| ReadError::Corrupt {
-                file: segment::name(rotten.segment),
-                at: rotten.at,
-            })?;
-            let wanted = stored.into_iter().filter(|(offset, _)| *offset >= at).take(max);
-            let records: Vec<_> =
-                wanted.map(|(offset, bytes)| Entry { offset, record: decode(bytes) }).collect();
-            if !records.is_empty() || max == 0 {
-                return Ok(records);
-            }
-            at = extent.end();
-        }
-    }
-
-    fn publish(&self, header: &block::Header, at: u64) {
-        self.catalog().push(header, at);
-        self.next.send_replace(header.end());
-    }
-
-    fn add_segment(&self, segment: Segment) {
-        self.catalog().segments.push_back(segment);
-    }
-
-    fn no_space(&self) -> bool {
-        self.no_space.load(Ordering::Relaxed)
-    }
-
-    /// Sets it and returns what it was.
-    fn set_no_space(&self, full: bool) -> bool {
-        self.no_space.swap(full, Ordering::Relaxed)
-    }
-
-    /// Ends the boot: whatever waits and whatever comes is refused.
-    fn end(&self) {
-        self.queue.close();
-        while let queue::Next::Write(refused) = self.queue.take(u64::MAX, Duration::ZERO) {
-            drop(refused);
-        }
-        self.ended.cancel();
-    }
-}
-
-fn decode(stored: bytes::Bytes) -> Result<Record, Poison> {
-    Record::decode(&stored).map_err(|e| Poison { reason: e.to_string(), envelope: None, event: stored })
-}
-
 /// A boot of this instant, but later than the one before it even when the clock went back.
 fn new_boot(clock: &Clock, previous: Option<Previous>) -> Boot {
     let floor = previous.map_or(0, |p| (p.boot.0.as_u128() >> 80) as u64 + 1);
     let millis = (clock.now().millis().max(0) as u64).max(floor);
     let at = uuid::Timestamp::from_unix(uuid::NoContext, millis / 1000, (millis % 1000) as u32 * 1_000_000);
     Boot(Uuid::new_v7(at))
-}
-
-fn report(opened: &Opened) {
-    if let Some(torn) = &opened.torn {
-        info!(
-            file = torn.file,
-            at = torn.at,
-            bytes = torn.bytes,
-            "cut a write that the last stop left unfinished"
-        );
-    }
-    for lost in &opened.lost {
-        warn!(file = lost.file, at = lost.at, boot = %lost.boot, first = lost.first.0, last = lost.last.0, "journaled records are lost");
-    }
 }

@@ -4,28 +4,33 @@
 //! the ledger removes the duplicates. With a log that keeps one replica only, the journal keeps a record until the
 //! recorders have published a position behind it.
 
+mod failing;
 mod held;
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use self::held::Held;
+pub use self::failing::Failing;
+use self::{failing::Tries, held::Held};
 use crate::{
     journal::{Entry, Journal, ReadError},
-    log::{Log, LogError, LogId, Offset, Poison, Safety},
+    log::{Log, LogError, LogId, Offset, Poison, Positions, Safety},
     metrics,
     record::Record,
-    retry::{Backoff, Stopped, retry},
+    retry::{Backoff, retry},
 };
 
 /// Records that are appended together: enough that the log's round trip is a small part of the cost.
 const BATCH: usize = 1000;
 
-/// How often what the recorders published is asked for while the journal keeps records for them.
-const ASK: Duration = Duration::from_secs(1);
+/// How often the log is looked at while the journal keeps records that it may forget after a look.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How often the log is looked at otherwise: one that was made anew is to be noticed also while nothing happens.
+const IDLE_LOOK: Duration = Duration::from_secs(10);
 
 /// Waits between tries while the log does not answer. It is tried for as long as it takes: the journal holds what
 /// comes, and refuses when it is full.
@@ -64,6 +69,10 @@ pub struct Relay {
     delivered: watch::Sender<Delivered>,
     held: Held,
     id: Option<LogId>,
+    tries: Tries,
+    looked: Option<Instant>,
+    /// [`LOOK`] and [`IDLE_LOOK`], but for tests.
+    looks: (Duration, Duration),
 }
 
 impl Relay {
@@ -77,12 +86,20 @@ impl Relay {
             delivered: watch::Sender::new(delivered),
             held: Held::default(),
             id: None,
+            tries: Tries::new(),
+            looked: None,
+            looks: (LOOK, IDLE_LOOK),
         }
     }
 
     /// Follows how far the log has what was journaled. The offset goes back when the log is made anew.
     pub fn delivered(&self) -> watch::Receiver<Delivered> {
         self.delivered.subscribe()
+    }
+
+    /// Follows whether the log answers; nothing while it does.
+    pub fn failing(&self) -> watch::Receiver<Option<Failing>> {
+        self.tries.follow()
     }
 
     /// Moves records until `cancel` is cancelled. While the log does not answer, it tries again.
@@ -92,24 +109,29 @@ impl Relay {
     pub async fn run(mut self, cancel: CancellationToken) -> Result<(), RelayError> {
         let mut appended = self.journal.changed();
         while !cancel.is_cancelled() {
+            if self.until_look().is_zero() {
+                self.look(&cancel).await;
+            }
             let next = self.delivered.borrow().next;
             let end = *appended.borrow_and_update();
             if end > next {
                 self.forward(next..end, &cancel).await?;
-                if !self.held.due(ASK) {
-                    continue;
-                }
+                continue;
             }
-            self.release(&cancel).await;
-            let next = self.delivered.borrow().next;
             let news = appended.wait_for(|end| *end > next);
             tokio::select! {
                 _ = news => {}
-                () = tokio::time::sleep(ASK), if !self.held.is_empty() => {}
+                () = tokio::time::sleep(self.until_look()) => {}
                 () = cancel.cancelled() => {}
             }
         }
         Ok(())
+    }
+
+    /// How long until the log is to be looked at; at once before the first append.
+    fn until_look(&self) -> Duration {
+        let every = if self.held.wants_look() { self.looks.0 } else { self.looks.1 };
+        self.looked.map_or(Duration::ZERO, |at| every.saturating_sub(at.elapsed()))
     }
 
     /// Appends the next batch to the log.
@@ -129,8 +151,8 @@ impl Relay {
         };
         let records = entries.into_iter().map(record).collect::<Result<Arc<[_]>, _>>()?;
         let append = || {
-            let (log, records) = (self.log.clone(), records.clone());
-            async move { log.append(&records).await }
+            let (log, records, tries) = (self.log.clone(), records.clone(), self.tries.clone());
+            async move { tries.note(log.append(&records)).await }
         };
         // What the log refuses today an operator can mend: the records stay in the journal and are tried again.
         let Ok(safety) = retry("the relay's log", BACKOFF, cancel, |_| true, append).await else {
@@ -154,22 +176,23 @@ impl Relay {
         }
     }
 
-    /// Lets the journal forget what is safe.
-    async fn release(&mut self, cancel: &CancellationToken) {
-        if !self.held.is_empty() {
-            let (log, group) = (self.log.clone(), self.recorders.clone());
-            let ask = async || {
-                Ok::<_, LogError>((log.id().await?, log.bounds().await?, log.published(&group).await?))
-            };
-            let asked = retry("the relay's log", BACKOFF, cancel, |_| true, ask).await;
-            let (id, bounds, published) = match asked {
-                Ok(answer) => answer,
-                Err(Stopped::Cancelled | Stopped::Permanent(_)) => return,
-            };
-            if self.id.replace(id.clone()).is_some_and(|former| former != id) {
-                return self.begin_again(&id);
-            }
-            self.held.seen(bounds.iter().map(|(p, (_, end))| (*p, *end)).collect(), &published);
+    /// Makes sure that the log is still the one that was appended to, and lets the journal forget what is safe there.
+    async fn look(&mut self, cancel: &CancellationToken) {
+        let waits = !self.held.is_empty();
+        let ask = || {
+            let (log, tries) = (self.log.clone(), self.tries.clone());
+            let group = waits.then(|| self.recorders.clone());
+            async move { tries.note(ask(&*log, group)).await }
+        };
+        let Ok((id, positions)) = retry("the relay's log", BACKOFF, cancel, |_| true, ask).await else {
+            return;
+        };
+        self.looked = Some(Instant::now());
+        if self.id.replace(id.clone()).is_some_and(|former| former != id) {
+            return self.begin_again(&id);
+        }
+        if let Some((ends, published)) = positions {
+            self.held.seen(ends, &published);
         }
         if let Some(to) = self.held.take_released() {
             let journal = self.journal.clone();
@@ -185,6 +208,20 @@ impl Relay {
         self.held = Held::default();
         self.delivered.send_replace(Delivered { next: start, safety: None });
     }
+}
+
+/// The log's id and, where `recorders` are waited for, where it ends and what they published.
+async fn ask(
+    log: &dyn Log,
+    recorders: Option<String>,
+) -> Result<(LogId, Option<(Positions, Positions)>), LogError> {
+    let Some(group) = recorders else {
+        return Ok((log.id().await?, None));
+    };
+    let ends = log.bounds().await?.into_iter().map(|(p, (_, end))| (p, end)).collect();
+    let published = log.published(&group).await?;
+    // Asked last: the ends of a log that was made anew in between would let go of what the former one lost.
+    Ok((log.id().await?, Some((ends, published))))
 }
 
 fn record(entry: Entry) -> Result<Record, RelayError> {

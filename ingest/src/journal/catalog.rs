@@ -80,6 +80,11 @@ impl Catalog {
         })
     }
 
+    /// The newest segment's file when no block stands in it.
+    pub(super) fn unused(&self) -> Option<Arc<dyn StorageFile>> {
+        self.segments.back().filter(|s| s.blocks.is_empty()).map(|s| s.file.clone())
+    }
+
     /// The oldest segment when everything in it lies before `to`. The newest is never given.
     pub(super) fn before(&self, to: Offset) -> Option<&Segment> {
         let second = self.segments.get(1)?;

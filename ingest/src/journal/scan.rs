@@ -22,7 +22,7 @@ pub(super) fn scan(storage: &dyn Storage, accept_gap: bool) -> Result<(Catalog, 
     for (i, first) in firsts.iter().enumerate() {
         scan.segment(*first, firsts.get(i + 1).copied())?;
     }
-    scan.make_last_block_durable()?;
+    scan.make_the_end_durable()?;
     let Scan { segments, next, mut opened, .. } = scan;
     opened.next = next;
     Ok((Catalog { segments, next }, opened))
@@ -217,18 +217,20 @@ impl<'a> Scan<'a> {
         self.opened.torn = torn(&file.name, &file.bytes, file.at);
     }
 
-    /// Writes the last block once more.
+    /// Writes the last block once more, or the last segment's header when no block stands behind it.
     ///
     /// When the last boot ended with a failed fdatasync, the system may show bytes that never reached the
-    /// disk and count them as written. Only the last block can be such; after this it is durable or the start fails.
-    fn make_last_block_durable(&self) -> Result<(), OpenError> {
-        let Some((segment, last)) = self.segments.back().and_then(|s| Some((s, s.blocks.last()?))) else {
+    /// disk and count them as written. Only what was written last can be such; after this it is durable or the start fails.
+    fn make_the_end_durable(&self) -> Result<(), OpenError> {
+        let Some(segment) = self.segments.back() else {
             return Ok(());
         };
         let io = |source| OpenError::Io { file: segment::name(segment.first), source };
-        let mut bytes = vec![0; (segment.bytes - last.at) as usize];
-        segment.file.read_at(&mut bytes, last.at).map_err(io)?;
-        segment.file.write_at(&bytes, last.at).and_then(|()| segment.file.sync()).map_err(io)
+        let at = segment.blocks.last().map_or(0, |last| last.at);
+        let mut bytes = vec![0; (segment.bytes - at) as usize];
+        segment.file.read_at(&mut bytes, at).map_err(io)?;
+        segment.file.write_at(&bytes, at).and_then(|()| segment.file.sync()).map_err(io)?;
+        self.storage.sync().map_err(io)
     }
 }
 

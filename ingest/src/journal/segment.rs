@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 0..8 | magic |
 //! | 8..12 | format version |
-//! | 12..16 | CRC-32 of bytes 16..64 |
+//! | 12..16 | CRC-32 of bytes 8..12 and 16..64; so in every version, to tell a newer one from damage |
 //! | 16..24 | offset of the first record |
 //! | 24..40 | the boot whose record stands before that one; zeros: none |
 //! | 40..48 | that record's number |
@@ -55,7 +55,7 @@ impl Header {
             bytes[24..40].copy_from_slice(previous.boot.0.as_bytes());
             bytes[40..48].copy_from_slice(&previous.last_seq.0.to_le_bytes());
         }
-        let crc = crc32fast::hash(&bytes[16..]);
+        let crc = crc(&bytes);
         bytes[12..16].copy_from_slice(&crc.to_le_bytes());
         bytes
     }
@@ -63,21 +63,33 @@ impl Header {
     pub(super) fn read(bytes: &[u8]) -> Result<Self, NotHeader> {
         let bytes: &[u8; HEADER] = bytes.first_chunk().ok_or(NotHeader::Damaged)?;
         let version = u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
-        let crc = u32::from_le_bytes([bytes[12], bytes[13], bytes[14], bytes[15]]);
-        if bytes[..8] != MAGIC {
+        let found = u32::from_le_bytes([bytes[12], bytes[13], bytes[14], bytes[15]]);
+        if bytes[..8] != MAGIC || crc(bytes) != found {
             return Err(NotHeader::Damaged);
         }
         if version > VERSION {
             return Err(NotHeader::Version(version));
-        }
-        if crc32fast::hash(&bytes[16..]) != crc {
-            return Err(NotHeader::Damaged);
         }
         let number = |at: usize| bytes[at..].first_chunk().map_or(0, |b| u64::from_le_bytes(*b));
         let boot = bytes[24..].first_chunk().map_or(Uuid::nil(), |b| Uuid::from_bytes(*b));
         let previous = (!boot.is_nil()).then(|| Previous { boot: Boot(boot), last_seq: Seq(number(40)) });
         Ok(Self { first: Offset(number(16)), previous })
     }
+}
+
+fn crc(header: &[u8; HEADER]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&header[8..12]);
+    crc.update(&header[16..]);
+    crc.finalize()
+}
+
+/// Makes a header say that a program of `version` wrote it.
+#[cfg(test)]
+pub(super) fn set_version(header: &mut [u8; HEADER], version: u8) {
+    header[8] = version;
+    let crc = crc(header);
+    header[12..16].copy_from_slice(&crc.to_le_bytes());
 }
 
 /// The file name of the segment that begins at `first`; names sort as offsets do.
@@ -106,8 +118,10 @@ mod tests {
     #[test]
     fn a_newer_format_is_told_from_damage() {
         let mut bytes = Header { first: Offset(12), previous: None }.encode();
-        bytes[8] = 9;
+        set_version(&mut bytes, 9);
         assert_eq!(Header::read(&bytes), Err(NotHeader::Version(9)));
+        bytes[8] = 8;
+        assert_eq!(Header::read(&bytes), Err(NotHeader::Damaged));
         assert_eq!(Header::read(&[0; HEADER]), Err(NotHeader::Damaged));
         assert_eq!(Header::read(&bytes[..20]), Err(NotHeader::Damaged));
     }

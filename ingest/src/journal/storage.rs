@@ -15,8 +15,8 @@ use tracing::warn;
 pub(super) trait Storage: Send + Sync {
     /// The names of the files in it.
     fn list(&self) -> io::Result<Vec<String>>;
-    /// Makes a file of `bytes` zeros with their space reserved where the file system can.
-    fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn StorageFile>>;
+    /// Makes an empty file.
+    fn create(&self, name: &str) -> io::Result<Arc<dyn StorageFile>>;
     /// Opens a file to read and write.
     fn open(&self, name: &str) -> io::Result<Arc<dyn StorageFile>>;
     /// Removes a file.
@@ -29,6 +29,8 @@ pub(super) trait Storage: Send + Sync {
 pub(super) trait StorageFile: Send + Sync {
     /// Its length in bytes.
     fn len(&self) -> io::Result<u64>;
+    /// Makes it at least `bytes` long, with zeros, and reserves the space for them where the file system can.
+    fn reserve(&self, bytes: u64) -> io::Result<()>;
     /// Fills `buf` from `at` on.
     fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<()>;
     /// Writes `buf` at `at`; after an error any part of it may have been written.
@@ -65,20 +67,9 @@ impl Storage for Dir {
             .collect()
     }
 
-    fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn StorageFile>> {
+    fn create(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
         let path = self.path.join(name);
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
-        match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes) {
-            Ok(()) => {}
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-                warn!(path = %path.display(), "the file system cannot reserve space: the journal grows as it is written");
-            }
-            Err(e) => {
-                fs::remove_file(&path)?;
-                return Err(e.into());
-            }
-        }
-        Ok(Arc::new(file))
+        Ok(Arc::new(OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
@@ -97,6 +88,16 @@ impl Storage for Dir {
 impl StorageFile for File {
     fn len(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
+    }
+
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(self, FallocateFlags::empty(), 0, bytes) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                warn!("the file system cannot reserve space: the journal grows as it is written");
+                Ok(())
+            }
+            reserved => Ok(reserved?),
+        }
     }
 
     fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<()> {

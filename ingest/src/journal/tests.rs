@@ -1,6 +1,6 @@
 //! The journal on a real file system.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 use super::*;
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn options() -> JournalOptions {
+pub(super) fn options() -> JournalOptions {
     JournalOptions::new("host-a", Clock::system())
 }
 
@@ -19,7 +19,7 @@ fn open(dir: &Path) -> (Journal, Opened) {
 }
 
 /// Drafts whose events are these texts.
-fn drafts(events: impl IntoIterator<Item = impl Into<String>>) -> Vec<Draft> {
+pub(super) fn drafts(events: impl IntoIterator<Item = impl Into<String>>) -> Vec<Draft> {
     let draft = |event: String| Draft {
         id: RecordId(Uuid::from_u128(1)),
         cluster: "demo".into(),
@@ -33,7 +33,7 @@ fn drafts(events: impl IntoIterator<Item = impl Into<String>>) -> Vec<Draft> {
 }
 
 /// Every record from `from` on.
-async fn all(journal: &Journal, from: Offset) -> Vec<(Offset, Record)> {
+pub(super) async fn all(journal: &Journal, from: Offset) -> Vec<(Offset, Record)> {
     let mut all = Vec::new();
     let mut at = from;
     loop {
@@ -44,7 +44,7 @@ async fn all(journal: &Journal, from: Offset) -> Vec<(Offset, Record)> {
     }
 }
 
-async fn events(journal: &Journal) -> Vec<String> {
+pub(super) async fn events(journal: &Journal) -> Vec<String> {
     let all = all(journal, journal.bounds().start).await;
     let event = |(_, r): (Offset, Record)| String::from_utf8(r.event.to_vec()).unwrap();
     all.into_iter().filter(|(_, r)| r.envelope.kind == Kind::Audit).map(event).collect()
@@ -281,7 +281,30 @@ async fn a_segment_of_a_newer_version_is_refused_by_number() {
     drop(open(dir.path()));
     let path = &segments(dir.path())[0];
     let mut bytes = fs::read(path).unwrap();
-    bytes[8] = 9;
+    segment::set_version(bytes.first_chunk_mut().unwrap(), 9);
     fs::write(path, bytes).unwrap();
     assert!(matches!(Journal::open(dir.path(), options()), Err(OpenError::Newer { version: 9, .. })));
+}
+
+/// A segment of version 1, as it was first written: a boot's first record, two events, damage that was accepted as a
+/// gap of one record, one event. It must read for ever.
+const SEGMENT_V1: &[u8] = include_bytes!("v1.journal");
+
+#[tokio::test]
+async fn version_one_still_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join(segment::name(Offset(2))), SEGMENT_V1).unwrap();
+    let (journal, opened) = open(dir.path());
+    assert_eq!((opened.torn, opened.lost, opened.next), (None, vec![], Offset(7)));
+    assert_eq!(opened.previous.unwrap().last_seq, Seq(5));
+    let all = all(&journal, Offset(2)).await;
+    let found: Vec<_> = all.iter().map(|(o, r)| (o.0, r.envelope.seq.0, r.event.as_ref())).collect();
+    let first: serde_json::Value = serde_json::from_slice(found[0].2).unwrap();
+    assert_eq!((found[0].0, found[0].1, &first["previous"]["last_seq"]), (2, 1, &2.into()));
+    let events: [(u64, u64, &[u8]); 3] =
+        [(3, 2, br#"{"n":1}"#), (4, 3, br#"{"n":2}"#), (6, 5, br#"{"n":3}"#)];
+    assert_eq!(found[1..4], events);
+    let envelope = &all[1].1.envelope;
+    assert_eq!(envelope.boot.to_string(), "01a205b3-d001-70ba-b8c6-d4114bec90de");
+    assert_eq!(envelope.received_at.to_string(), "2026-11-23T00:00:00.000002Z");
 }

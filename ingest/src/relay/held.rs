@@ -1,9 +1,5 @@
 //! Which offsets of the journal wait for the recorders, and how far these must come.
 
-use std::time::Duration;
-
-use tokio::time::Instant;
-
 use crate::log::{Offset, Positions};
 
 /// What the journal keeps, in two steps: everything before `marked` is in the ledger as soon as the recorders are
@@ -14,13 +10,17 @@ pub(super) struct Held {
     appended: Option<Offset>,
     marked: Option<(Offset, Positions)>,
     released: Option<Offset>,
-    seen: Option<Instant>,
 }
 
 impl Held {
-    /// Whether nothing waits.
+    /// Whether nothing waits for the recorders.
     pub(super) const fn is_empty(&self) -> bool {
         self.appended.is_none() && self.marked.is_none()
+    }
+
+    /// Whether a look at the log may let the journal forget something.
+    pub(super) const fn wants_look(&self) -> bool {
+        !self.is_empty() || self.released.is_some()
     }
 
     /// Everything before `next` is in the log, on one replica.
@@ -33,14 +33,8 @@ impl Held {
         self.released = Some(next);
     }
 
-    /// Whether it is time to look, also while records arrive without a pause.
-    pub(super) fn due(&self, every: Duration) -> bool {
-        self.seen.is_none_or(|seen| seen.elapsed() >= every)
-    }
-
     /// The log's partitions end at `ends`, and the recorders published `published`.
     pub(super) fn seen(&mut self, ends: Positions, published: &Positions) {
-        self.seen = Some(Instant::now());
         let there = |ends: &Positions| {
             ends.iter().all(|(p, end)| *end == Offset(0) || published.get(p).is_some_and(|at| at >= end))
         };

@@ -1,6 +1,6 @@
 //! The relay between a journal and a log that does what it is told.
 
-use std::{collections::BTreeMap, path::Path, sync::Mutex};
+use std::{collections::BTreeMap, path::Path};
 
 use async_trait::async_trait;
 use uuid::Uuid;
@@ -8,12 +8,15 @@ use uuid::Uuid;
 use super::*;
 use crate::{
     journal::JournalOptions,
-    log::{Partition, Positions, Reader, Subscription},
+    log::{Partition, Reader, Subscription},
     record::{Draft, Kind, RecordId},
     time::{Clock, Timestamp},
 };
 
 const BOUND: Duration = Duration::from_secs(20);
+
+/// How often the relay looks: fast, as nothing but the looks is waited for.
+const LOOKS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(2));
 
 #[derive(Debug)]
 struct Script {
@@ -22,42 +25,65 @@ struct Script {
     safety: Safety,
     published: u64,
     id: &'static str,
+    /// How often the id was asked for.
+    looks: u32,
 }
 
 #[derive(Debug)]
-struct Scripted(Mutex<Script>);
+struct Scripted(watch::Sender<Script>);
 
 impl Scripted {
     fn new(safety: Safety) -> Arc<Self> {
-        let script = Script { appended: Vec::new(), failures: 0, safety, published: 0, id: "first" };
-        Arc::new(Self(Mutex::new(script)))
+        let script =
+            Script { appended: Vec::new(), failures: 0, safety, published: 0, id: "first", looks: 0 };
+        Arc::new(Self(watch::Sender::new(script)))
     }
 
-    fn set(&self, change: impl FnOnce(&mut Script)) {
-        change(&mut self.0.lock().unwrap());
+    fn set<T>(&self, change: impl FnOnce(&mut Script) -> T) -> T {
+        let mut changed = None;
+        self.0.send_modify(|script| changed = Some(change(script)));
+        changed.unwrap()
+    }
+
+    async fn wait_for(&self, condition: impl FnMut(&Script) -> bool) {
+        let mut follow = self.0.subscribe();
+        tokio::time::timeout(BOUND, follow.wait_for(condition)).await.unwrap().unwrap();
+    }
+
+    /// Waits until the relay has looked twice more, the second time after all that was before the call.
+    async fn looked_at(&self) {
+        let now = self.0.borrow().looks;
+        self.wait_for(|script| script.looks >= now + 2).await;
     }
 
     fn events(&self) -> Vec<String> {
-        let script = self.0.lock().unwrap();
-        let audit = script.appended.iter().filter(|r| r.envelope.kind == Kind::Audit);
-        audit.map(|r| String::from_utf8(r.event.to_vec()).unwrap()).collect()
+        events(&self.0.borrow())
     }
+}
+
+fn events(script: &Script) -> Vec<String> {
+    let audit = script.appended.iter().filter(|r| r.envelope.kind == Kind::Audit);
+    audit.map(|r| String::from_utf8(r.event.to_vec()).unwrap()).collect()
 }
 
 #[async_trait]
 impl Log for Scripted {
     async fn id(&self) -> Result<LogId, LogError> {
-        Ok(LogId(self.0.lock().unwrap().id.into()))
+        self.set(|script| {
+            script.looks += 1;
+            Ok(LogId(script.id.into()))
+        })
     }
 
     async fn append(&self, records: &[Record]) -> Result<Safety, LogError> {
-        let mut script = self.0.lock().unwrap();
-        if script.failures > 0 {
-            script.failures -= 1;
-            return Err(LogError::Unavailable("told to fail".into()));
-        }
-        script.appended.extend_from_slice(records);
-        Ok(script.safety)
+        self.set(|script| {
+            if script.failures > 0 {
+                script.failures -= 1;
+                return Err(LogError::Unavailable("told to fail".into()));
+            }
+            script.appended.extend_from_slice(records);
+            Ok(script.safety)
+        })
     }
 
     async fn subscribe(&self, _: Reader) -> Result<Box<dyn Subscription>, LogError> {
@@ -65,11 +91,11 @@ impl Log for Scripted {
     }
 
     async fn bounds(&self) -> Result<BTreeMap<Partition, (Offset, Offset)>, LogError> {
-        Ok([(0, (Offset(0), Offset(self.0.lock().unwrap().appended.len() as u64)))].into())
+        Ok([(0, (Offset(0), Offset(self.0.borrow().appended.len() as u64)))].into())
     }
 
     async fn published(&self, _: &str) -> Result<Positions, LogError> {
-        Ok([(0, Offset(self.0.lock().unwrap().published))].into())
+        Ok([(0, Offset(self.0.borrow().published))].into())
     }
 
     async fn set_aside(&self, _: Partition, _: Offset, _: &Poison) -> Result<(), LogError> {
@@ -113,7 +139,8 @@ struct Running {
 
 impl Running {
     fn start(journal: &Journal, log: &Arc<Scripted>) -> Self {
-        let relay = Relay::new(journal.clone(), log.clone(), "recorders");
+        let mut relay = Relay::new(journal.clone(), log.clone(), "recorders");
+        relay.looks = LOOKS;
         let (delivered, cancel) = (relay.delivered(), CancellationToken::new());
         let task = tokio::spawn(relay.run(cancel.clone()));
         Self { journal: journal.clone(), delivered, cancel, task }
@@ -168,7 +195,7 @@ async fn with_one_replica_the_journal_keeps_a_record_until_the_recorders_have_it
     let (journal, log) = (journal(dir.path()).await, Scripted::new(Safety::OneReplica));
     let mut relay = Running::start(&journal, &log);
     relay.all_delivered().await;
-    tokio::time::sleep(ASK + ASK / 2).await;
+    log.looked_at().await;
     assert_eq!(journal.stats().segments, 3);
     log.set(|script| script.published = script.appended.len() as u64);
     relay.released().await;
@@ -177,21 +204,51 @@ async fn with_one_replica_the_journal_keeps_a_record_until_the_recorders_have_it
 
 #[tokio::test]
 async fn a_log_that_is_made_anew_gets_again_what_the_journal_still_has() {
-    let dir = tempfile::tempdir().unwrap();
-    let (journal, log) = (journal(dir.path()).await, Scripted::new(Safety::OneReplica));
-    let mut relay = Running::start(&journal, &log);
-    relay.all_delivered().await;
-    // The first look at the log's ends comes at once; the next finds another log.
-    tokio::time::sleep(ASK / 2).await;
-    log.set(|script| (script.id, script.appended) = ("second", Vec::new()));
-    let again = async {
-        while log.events().len() < 3 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+    for safety in [Safety::OneReplica, Safety::Safe] {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, log) = (journal(dir.path()).await, Scripted::new(safety));
+        let mut relay = Running::start(&journal, &log);
+        relay.all_delivered().await;
+        log.looked_at().await;
+        let kept = if safety == Safety::Safe { vec!["c"] } else { vec!["a", "b", "c"] };
+        if safety == Safety::Safe {
+            relay.released().await;
         }
-    };
-    tokio::time::timeout(BOUND, again).await.unwrap();
-    assert_eq!(journal.stats().segments, 3);
-    relay.stop().await;
+        log.set(|script| (script.id, script.appended) = ("second", Vec::new()));
+        log.wait_for(|script| events(script) == kept).await;
+        relay.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_is_made_anew_before_a_look_loses_nothing_of_what_was_appended() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, log) = (journal(dir.path()).await, Scripted::new(Safety::Safe));
+    let mut relay = Relay::new(journal.clone(), log.clone(), "recorders");
+    let cancel = CancellationToken::new();
+    relay.look(&cancel).await;
+    relay.forward(journal.bounds(), &cancel).await.unwrap();
+    log.set(|script| (script.id, script.appended) = ("second", Vec::new()));
+    relay.look(&cancel).await;
+    assert_eq!(journal.stats().segments, 3, "nothing is forgotten on the word of a log that is gone");
+    assert_eq!(relay.delivered.borrow().next, Offset(0));
+}
+
+#[tokio::test]
+async fn a_log_that_fails_is_told_with_its_reason_until_it_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, log) = (journal(dir.path()).await, Scripted::new(Safety::Safe));
+    log.set(|script| script.failures = u32::MAX);
+    let relay = Relay::new(journal, log.clone(), "recorders");
+    let (mut failing, cancel) = (relay.failing(), CancellationToken::new());
+    assert!(failing.borrow().is_none());
+    let task = tokio::spawn(relay.run(cancel.clone()));
+    let told = tokio::time::timeout(BOUND, failing.wait_for(Option::is_some)).await.unwrap();
+    assert_eq!(told.unwrap().as_ref().unwrap().reason, "the log is unavailable: told to fail");
+    log.set(|script| script.failures = 0);
+    tokio::time::timeout(BOUND, failing.wait_for(Option::is_none)).await.unwrap().unwrap();
+    cancel.cancel();
+    tokio::time::timeout(BOUND, task).await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test]
