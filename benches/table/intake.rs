@@ -6,12 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context;
 use bytes::Bytes;
 use reqwest::StatusCode;
 use tokio::task::JoinSet;
+use uuid::Uuid;
 
 use crate::{
     Args,
+    database::Database,
     figures::{Figure, Goal, Line, median},
     input,
     process::{self, Server},
@@ -23,18 +26,16 @@ const BATCH: usize = 400;
 const BATCHES: usize = 250;
 /// Batches under way at once: kube-apiserver sends each in a task of its own.
 const SENDERS: usize = 8;
+/// How long the listener without work may take to start.
+const START: Duration = Duration::from_secs(30);
 
 pub(crate) async fn measure(args: &Args) -> anyhow::Result<Vec<Line>> {
     let bodies = Arc::new(input::event_lists(BATCHES, BATCH));
     let time = args.full_or_quick(Duration::from_secs(10), Duration::from_secs(2));
     let (mut ours, mut idle) = (Vec::new(), Vec::new());
     for _ in 0..args.rounds() {
-        let folder = args.folder()?;
-        // Recorder and indexer run in processes of their own where intake is this busy; here only intake counts.
-        let server = Server::start(folder.path(), &["--roles", "intake"]).await?;
-        ours.push(post_for(&server.http, &server.url, &server.token, &bodies, time).await?);
-        drop(server);
-        let blank = Blank::start(args)?;
+        ours.push(intake_alone(args, &bodies, time).await?);
+        let blank = Blank::start(args).await?;
         idle.push(post_for(&blank.http, &blank.url, "none", &bodies, time).await?);
     }
     Ok(vec![
@@ -45,6 +46,22 @@ pub(crate) async fn measure(args: &Args) -> anyhow::Result<Vec<Line>> {
         .beside("the same listener without work", Figure::PerSecond(median(idle)))
         .goal(Goal::AtLeast(Figure::PerSecond(20_000.0))),
     ])
+}
+
+/// An instance that only takes in and relays: recorder and indexer have processes of their own where intake is busy.
+async fn intake_alone(args: &Args, bodies: &Arc<Vec<Bytes>>, time: Duration) -> anyhow::Result<f64> {
+    let kafka = args.kafka.as_deref().context("the intake row needs --kafka or MUNIMENT_TEST_KAFKA")?;
+    let postgres =
+        args.postgres.as_deref().context("the intake row needs --postgres or MUNIMENT_TEST_POSTGRES")?;
+    let (folder, database) = (args.folder()?, Database::create(postgres).await?);
+    let topic = format!("bench-{}", Uuid::new_v4().simple());
+    let url = database.url();
+    let flags = ["--roles", "intake", "--kafka", kafka, "--topic", &topic, "--postgres", &url];
+    let server = Server::start(folder.path(), &flags).await?;
+    let rate = post_for(&server.http, &server.url, &server.token, bodies, time).await?;
+    drop(server);
+    database.drop().await?;
+    Ok(rate)
 }
 
 /// Posts batches for a while; events that were acknowledged in a second.
@@ -93,15 +110,25 @@ struct Blank {
 }
 
 impl Blank {
-    fn start(args: &Args) -> anyhow::Result<Self> {
+    async fn start(args: &Args) -> anyhow::Result<Self> {
         let (address, folder) = (process::free_address()?, args.folder()?);
         let child = Command::new(std::env::current_exe()?)
             .args(["--blank", &address])
             .arg("--dir")
             .arg(folder.path())
             .spawn()?;
-        let http = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).build()?;
-        Ok(Self { child, _folder: folder, url: format!("https://{address}"), http })
+        let blank = Self {
+            child,
+            _folder: folder,
+            url: format!("https://{address}"),
+            http: reqwest::Client::builder().tls_danger_accept_invalid_certs(true).build()?,
+        };
+        let began = Instant::now();
+        while blank.http.get(&blank.url).send().await.is_err() {
+            anyhow::ensure!(began.elapsed() < START, "the listener without work does not answer");
+            tokio::time::sleep(process::LOOK).await;
+        }
+        Ok(blank)
     }
 }
 
