@@ -27,6 +27,9 @@ const EVENTS: usize = 20_000;
 /// The events of a large request of an API server's webhook.
 const BATCH: usize = 400;
 
+/// How often the rows of a comparison take turns.
+const ROUNDS: u32 = 10;
+
 /// How long the raw file gets before it is written from the start again: a segment of the journal.
 const SEGMENT: u64 = 64 * 1024 * 1024;
 
@@ -43,17 +46,30 @@ async fn main() -> std::io::Result<()> {
     println!("{:34} {:>9} {:>9} {:>9} {:>8}", "", "events/s", "p50 ms", "p99 ms", "p99/raw");
     for (producers, batch) in [(1, 1), (64, 1), (1, BATCH), (4, BATCH)] {
         let together = (producers * batch).min(BATCH);
-        let raw = raw(dir.path(), &drafts, together, time, |bytes, out| out.extend_from_slice(bytes))?;
+        let (mut raw, mut ours) = (Run::default(), Run::default());
+        let journal = open(dir.path(), producers, batch);
+        // In turns, as the disk is not the same from one second to the next.
+        for _ in 0..ROUNDS {
+            raw.extend(synced(dir.path(), &drafts, together, time / ROUNDS, |bytes, out| {
+                out.extend_from_slice(bytes);
+            })?);
+            ours.extend(appended(&journal, &drafts, producers, batch, time / ROUNDS).await);
+        }
         print(&format!("raw fdatasync of {together}"), &raw, together, None);
-        let journal = journal(dir.path(), &drafts, producers, batch, time).await;
-        print(&format!("journal, {producers} producers of {batch}"), &journal, batch, Some(&raw));
+        print(&format!("journal, {producers} producers of {batch}"), &ours, batch, Some(&raw));
     }
-    for level in [1, -5] {
-        let mut zstd = zstd::bulk::Compressor::new(level)?;
-        let packed = raw(dir.path(), &drafts, BATCH, time, |bytes, out| {
-            out.extend(zstd.compress(bytes).unwrap_or_default());
-        })?;
-        print(&format!("zstd {level} and fdatasync of {BATCH}"), &packed, BATCH, None);
+    let (mut runs, levels) = ([Run::default(), Run::default(), Run::default()], [None, Some(1), Some(-5)]);
+    for _ in 0..ROUNDS {
+        for (run, level) in runs.iter_mut().zip(levels) {
+            let mut zstd = level.map(zstd::bulk::Compressor::new).transpose()?;
+            run.extend(synced(dir.path(), &drafts, BATCH, time / ROUNDS, |bytes, out| match &mut zstd {
+                Some(zstd) => out.extend(zstd.compress(bytes).unwrap_or_default()),
+                None => out.extend_from_slice(bytes),
+            })?);
+        }
+    }
+    for (run, level) in runs.iter().zip(["as they are", "zstd 1", "zstd -5"]) {
+        print(&format!("raw fdatasync of {BATCH}, {level}"), run, BATCH, Some(&runs[0]));
     }
     Ok(())
 }
@@ -79,13 +95,21 @@ fn drafts() -> Vec<Draft> {
 }
 
 /// How long each call took, and how long all.
+#[derive(Default)]
 struct Run {
     calls: Vec<Duration>,
     took: Duration,
 }
 
+impl Run {
+    fn extend(&mut self, other: Self) {
+        self.calls.extend(other.calls);
+        self.took += other.took;
+    }
+}
+
 /// Writes `together` events as `pack` leaves them to a file with its space reserved, and syncs it, again and again.
-fn raw(
+fn synced(
     dir: &Path,
     drafts: &[Draft],
     together: usize,
@@ -116,16 +140,19 @@ fn raw(
     Ok(Run { calls, took: started.elapsed() })
 }
 
-async fn journal(
-    dir: &Path,
+fn open(dir: &Path, producers: usize, batch: usize) -> Journal {
+    let folder = dir.join(format!("journal-{producers}-{batch}"));
+    let options = JournalOptions::new("bench", Clock::system());
+    Journal::open(&folder, options).unwrap_or_else(|e| panic!("{e}")).0
+}
+
+async fn appended(
+    journal: &Journal,
     drafts: &Arc<Vec<Draft>>,
     producers: usize,
     batch: usize,
     time: Duration,
 ) -> Run {
-    let folder = dir.join(format!("journal-{producers}-{batch}"));
-    let options = JournalOptions::new("bench", Clock::system());
-    let (journal, _) = Journal::open(&folder, options).unwrap_or_else(|e| panic!("{e}"));
     let started = Instant::now();
     let producer = |p: usize| {
         let (journal, drafts) = (journal.clone(), drafts.clone());

@@ -10,7 +10,6 @@ mod catalog;
 mod fact;
 #[cfg(test)]
 mod faulty;
-mod frame;
 #[cfg(test)]
 mod full_disk;
 mod open;
@@ -45,7 +44,7 @@ pub use self::{
     stats::{State, Stats},
 };
 use self::{
-    frame::Frame,
+    queue::Items,
     shared::Shared,
     storage::{Dir, Storage},
     tail::{Tail, WriteError},
@@ -67,8 +66,8 @@ const MIN_SEGMENT_BYTES: u64 = 1024 * 1024;
 /// A full journal has about this many segments, so that releasing one makes room soon.
 const SEGMENTS: u64 = 16;
 
-/// About the smallest record: with less room than this the journal counts as full.
-const LEAST_RECORD_BYTES: u64 = 512;
+/// About what envelope and framing add to an event, for bounds only.
+const OVERHEAD_BYTES: u64 = 512;
 
 /// A durable queue of records with offsets 0, 1, 2 … over all boots. Clones are handles of the same journal.
 ///
@@ -80,7 +79,6 @@ struct Inner {
     shared: Arc<Shared>,
     storage: Arc<dyn Storage>,
     boot: Boot,
-    source: Arc<str>,
     max_bytes: u64,
     writer: Mutex<Option<JoinHandle<()>>>,
     /// Held while segments are removed: two releases at once would take each other's.
@@ -113,16 +111,16 @@ impl Journal {
         opened.report();
         let boot = new_boot(&clock, opened.previous);
         let shared = Arc::new(Shared::new(catalog));
-        let lead = fact::of_boot(&opened, &source, &clock).into_iter();
         let mut writer = Writer {
             shared: shared.clone(),
             tail: Tail::new(storage.clone(), shared.clone(), segment_bytes),
-            clock,
             boot,
             last: Seq(0),
             next: opened.next,
             previous: opened.previous,
-            lead: lead.map(|draft| Frame::of_draft(draft, &source, boot)).collect(),
+            lead: fact::of_boot(&opened, &source, &clock),
+            source,
+            clock,
             buffer: Vec::new(),
         };
         match writer.write_lead() {
@@ -138,7 +136,7 @@ impl Journal {
         let thread = std::thread::Builder::new().name("journal".into());
         let thread = thread.spawn(move || writer.run()).map_err(OpenError::Thread)?;
         let (writer, releasing) = (Mutex::new(Some(thread)), Mutex::default());
-        let inner = Inner { shared, storage, boot, source, max_bytes, writer, releasing };
+        let inner = Inner { shared, storage, boot, max_bytes, writer, releasing };
         Ok((Self(Arc::new(inner)), opened))
     }
 
@@ -154,23 +152,23 @@ impl Journal {
     /// # Errors
     /// None of the records is acknowledged; after [`AppendError::Ended`] any part of them may be there at the next start.
     pub async fn append(&self, drafts: Vec<Draft>) -> Result<Receipt, AppendError> {
-        let Inner { source, boot, .. } = &*self.0;
-        self.push(drafts.into_iter().map(|draft| Frame::of_draft(draft, source, *boot)).collect()).await
+        let bytes = drafts.iter().map(|d| d.event.len() as u64 + OVERHEAD_BYTES).sum();
+        self.push(Items::Drafts(drafts), bytes).await
     }
 
     /// Appends records that were numbered elsewhere and returns when they are durable.
     pub(crate) async fn append_records(&self, records: Vec<Record>) -> Result<Receipt, AppendError> {
-        self.push(records.into_iter().map(Frame::of_record).collect()).await
+        let bytes = records.iter().map(|r| r.event.len() as u64 + OVERHEAD_BYTES).sum();
+        self.push(Items::Records(records), bytes).await
     }
 
-    async fn push(&self, frames: Vec<Frame>) -> Result<Receipt, AppendError> {
-        let bytes = frames.iter().map(Frame::bytes).sum::<u64>();
+    async fn push(&self, items: Items, bytes: u64) -> Result<Receipt, AppendError> {
         let Inner { shared, max_bytes, .. } = &*self.0;
         let limit = || max_bytes.saturating_sub(shared.catalog().bytes());
         if bytes + shared.queue.bytes() > limit() {
             return Err(AppendError::Full);
         }
-        let answered = shared.queue.push(frames, bytes, limit).await?;
+        let answered = shared.queue.push(items, bytes, limit).await?;
         // The writer goes away without an answer only when the boot ends.
         answered.await.unwrap_or(Err(AppendError::Ended))
     }
@@ -225,7 +223,7 @@ impl Journal {
         let state = match () {
             () if shared.ended.is_cancelled() => State::Ended,
             () if shared.no_space() => State::NoSpace,
-            () if bytes + queued_bytes + LEAST_RECORD_BYTES > *max_bytes => State::Full,
+            () if bytes + queued_bytes + OVERHEAD_BYTES > *max_bytes => State::Full,
             () => State::Writable,
         };
         let (segments, first, next) = (catalog.segments.len(), catalog.first(), catalog.next);

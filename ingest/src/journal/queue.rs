@@ -8,7 +8,8 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::{AppendError, Receipt, frame::Frame};
+use super::{AppendError, Receipt};
+use crate::record::{Draft, Record};
 
 /// Most bytes that wait for the writer; who comes later waits to be let in. A few group commits' worth.
 const MAX_QUEUED_BYTES: usize = 64 * 1024 * 1024;
@@ -16,9 +17,17 @@ const MAX_QUEUED_BYTES: usize = 64 * 1024 * 1024;
 /// What one permit stands for. Every append takes at least one, so this bounds the number of appends, too.
 const PERMIT_BYTES: usize = 4 * 1024;
 
+/// What is to be journaled.
+pub(super) enum Items {
+    /// To be numbered here.
+    Drafts(Vec<Draft>),
+    /// Numbered elsewhere and kept as they are.
+    Records(Vec<Record>),
+}
+
 /// One append that waits.
 pub(super) struct Pending {
-    pub(super) frames: Vec<Frame>,
+    pub(super) items: Items,
     /// About how many bytes they take in a segment.
     pub(super) bytes: u64,
     pub(super) answer: oneshot::Sender<Result<Receipt, AppendError>>,
@@ -68,7 +77,7 @@ impl Queue {
     /// Waits until there is room, then queues the records, unless they would make more than `limit` bytes wait.
     pub(super) async fn push(
         &self,
-        frames: Vec<Frame>,
+        items: Items,
         bytes: u64,
         limit: impl Fn() -> u64,
     ) -> Result<oneshot::Receiver<Result<Receipt, AppendError>>, AppendError> {
@@ -84,7 +93,7 @@ impl Queue {
             return Err(AppendError::Full);
         }
         state.bytes += bytes;
-        state.waiting.push_back(Pending { frames, bytes, answer, _room: room });
+        state.waiting.push_back(Pending { items, bytes, answer, _room: room });
         drop(state);
         self.arrived.notify_one();
         Ok(answered)

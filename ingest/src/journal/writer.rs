@@ -6,8 +6,7 @@ use tracing::{error, info, warn};
 
 use super::{
     AppendError, Receipt, Shared, block,
-    frame::{Frame, Received},
-    queue::{Next, Pending},
+    queue::{Items, Next, Pending},
     segment,
     tail::{Tail, WriteError},
 };
@@ -15,13 +14,13 @@ use crate::{
     log::Offset,
     metrics,
     pipeline::Previous,
-    record::{Boot, Seq},
-    time::Clock,
+    record::{Boot, Draft, Envelope, Record, Seq},
+    time::{Clock, Timestamp},
 };
 
 /// A block is closed when it is this long: readers hold a block in memory at a time, and by now the sync is
 /// a small part of what writing it costs.
-const BLOCK_BYTES: usize = 1024 * 1024;
+const BLOCK_BYTES: usize = 4 * 1024 * 1024;
 
 /// How often the writer looks by itself whether a full disk has room again.
 const PROBE: Duration = Duration::from_secs(1);
@@ -33,7 +32,6 @@ const IDLE: Duration = Duration::from_secs(3600);
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) tail: Tail,
-    pub(super) clock: Clock,
     pub(super) boot: Boot,
     /// The last number given in this boot.
     pub(super) last: Seq,
@@ -42,7 +40,10 @@ pub(super) struct Writer {
     /// What stands in the next segment's header.
     pub(super) previous: Option<Previous>,
     /// What comes before anything else in this boot.
-    pub(super) lead: Vec<Frame>,
+    pub(super) lead: Vec<Draft>,
+    /// The name of this instance.
+    pub(super) source: Arc<str>,
+    pub(super) clock: Clock,
     pub(super) buffer: Vec<u8>,
 }
 
@@ -50,7 +51,7 @@ pub(super) struct Writer {
 struct Filling {
     count: u64,
     numbered: u32,
-    received: Received,
+    received_at: Timestamp,
 }
 
 impl Writer {
@@ -84,7 +85,7 @@ impl Writer {
         for pending in group {
             let first = Seq(self.last.0 + u64::from(filling.numbered) + 1);
             if written.is_ok() {
-                written = self.fill(&mut filling, &pending.frames);
+                written = self.fill(&mut filling, pending.items);
             }
             let last = Seq(self.last.0 + u64::from(filling.numbered));
             let next = Offset(self.next.0 + filling.count);
@@ -134,30 +135,45 @@ impl Writer {
         if self.lead.is_empty() {
             return Ok(());
         }
-        let lead = std::mem::take(&mut self.lead);
         let mut filling = self.begin();
-        let written = self.fill(&mut filling, &lead).and_then(|()| self.flush(&mut filling));
-        if written.is_err() {
-            self.lead = lead;
-        }
-        written
+        self.fill(&mut filling, Items::Drafts(self.lead.clone()))?;
+        self.flush(&mut filling)?;
+        self.lead.clear();
+        Ok(())
     }
 
     fn begin(&mut self) -> Filling {
         self.buffer.clear();
         self.buffer.resize(block::HEADER, 0);
-        Filling { count: 0, numbered: 0, received: self.clock.now().into() }
+        Filling { count: 0, numbered: 0, received_at: self.clock.now() }
     }
 
-    fn fill(&mut self, filling: &mut Filling, frames: &[Frame]) -> Result<(), WriteError> {
-        for frame in frames {
-            filling.numbered += u32::from(frame.is_numbered_here());
-            let seq = Seq(self.last.0 + u64::from(filling.numbered));
-            block::push(&mut self.buffer, |out| frame.write(seq, &filling.received, out));
-            filling.count += 1;
-            if self.buffer.len() >= BLOCK_BYTES {
-                self.flush(filling)?;
-            }
+    fn fill(&mut self, filling: &mut Filling, items: Items) -> Result<(), WriteError> {
+        match items {
+            Items::Drafts(drafts) => drafts.into_iter().try_for_each(|draft| {
+                filling.numbered += 1;
+                let seq = Seq(self.last.0 + u64::from(filling.numbered));
+                let record = self.number(draft, seq, filling.received_at);
+                self.put(filling, &record)
+            }),
+            Items::Records(records) => records.iter().try_for_each(|record| self.put(filling, record)),
+        }
+    }
+
+    fn number(&self, draft: Draft, seq: Seq, received_at: Timestamp) -> Record {
+        let Draft { id, cluster, kind, at, rules, redactions, event } = draft;
+        let (source, boot) = (self.source.clone(), self.boot);
+        let v = Envelope::VERSION;
+        let envelope =
+            Envelope { v, id, cluster, source, boot, seq, received_at, kind, at, rules, redactions };
+        Record { envelope, event }
+    }
+
+    fn put(&mut self, filling: &mut Filling, record: &Record) -> Result<(), WriteError> {
+        block::push(&mut self.buffer, |out| record.encode_into(out));
+        filling.count += 1;
+        if self.buffer.len() >= BLOCK_BYTES {
+            self.flush(filling)?;
         }
         Ok(())
     }
