@@ -24,7 +24,7 @@ use ingest::{
     log::Log,
     recorder::{Recorder, RecorderOptions, Status},
     redact::{Redactor, RuleSet},
-    relay::Delivered,
+    relay::{Delivered, Failing},
     time::Clock,
 };
 use tokio::sync::watch;
@@ -65,6 +65,7 @@ struct Parts {
     journal: Option<Journal>,
     log: Later<Arc<dyn Log>>,
     delivered: Later<watch::Receiver<Delivered>>,
+    failing: Later<watch::Receiver<Option<Failing>>>,
     ledger: Later<Arc<dyn Ledger>>,
     store: Later<Store>,
     checks: Vec<Box<dyn Check>>,
@@ -137,7 +138,8 @@ impl Parts {
         };
         checks.extend(journal.clone().map(|journal| Box::new(JournalCheck(journal)) as Box<dyn Check>));
         let (log, ledger) = (Later::new(), Later::new());
-        checks.push(Box::new(LogCheck(log.clone())));
+        let failing = Later::new();
+        checks.push(Box::new(LogCheck { log: log.clone(), failing: failing.clone() }));
         checks.push(Box::new(LedgerCheck(ledger.clone())));
         let (is_fresh, data) = (data.is_fresh(), data.path().to_owned());
         let (delivered, store) = (Later::new(), Later::new());
@@ -151,6 +153,7 @@ impl Parts {
             journal,
             log,
             delivered,
+            failing,
             ledger,
             store,
             checks,
@@ -166,6 +169,7 @@ impl Parts {
             supervisor: &mut self.supervisor,
             log: self.log.clone(),
             delivered: self.delivered.clone(),
+            failing: self.failing.clone(),
             ledger: self.ledger.clone(),
             store: self.store.clone(),
         }

@@ -9,6 +9,7 @@ use ingest::{
     ledger::Ledger,
     log::Log,
     recorder::Status,
+    relay::Failing,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -36,8 +37,13 @@ impl Check for JournalCheck {
     }
 }
 
-/// The log can be reached.
-pub(crate) struct LogCheck(pub(crate) Later<Arc<dyn Log>>);
+/// The log can be reached, and takes what the journal has for it.
+pub(crate) struct LogCheck {
+    /// The log, once it is there.
+    pub(crate) log: Later<Arc<dyn Log>>,
+    /// What the relay says of it, once there is a relay.
+    pub(crate) failing: Later<watch::Receiver<Option<Failing>>>,
+}
 
 #[async_trait]
 impl Check for LogCheck {
@@ -46,7 +52,10 @@ impl Check for LogCheck {
     }
 
     async fn check(&self) -> Result<String, String> {
-        let log = self.0.get().ok_or("not connected yet")?;
+        let log = self.log.get().ok_or("not connected yet")?;
+        if let Some(failing) = self.failing.get().and_then(|failing| failing.borrow().clone()) {
+            return Err(format!("failing for {:.0} s: {}", failing.lasted().as_secs_f64(), failing.reason));
+        }
         let bounds = log.bounds().await.map_err(|e| chain(&e))?;
         Ok(format!("{} partitions", bounds.len()))
     }

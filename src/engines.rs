@@ -14,7 +14,7 @@ use ingest::{
         local::LocalLog,
     },
     recorder,
-    relay::{Delivered, Relay},
+    relay::{Delivered, Failing, Relay},
 };
 use tokio::sync::watch;
 
@@ -43,6 +43,8 @@ pub(crate) struct Engines<'p> {
     pub(crate) log: Later<Arc<dyn Log>>,
     /// How far the journal is in Kafka, once there is a relay.
     pub(crate) delivered: Later<watch::Receiver<Delivered>>,
+    /// Whether Kafka fails the relay, once there is a relay.
+    pub(crate) failing: Later<watch::Receiver<Option<Failing>>>,
     /// The ledger, once it is there.
     pub(crate) ledger: Later<Arc<dyn Ledger>>,
     /// The token table, once it is there.
@@ -92,7 +94,8 @@ impl Engines<'_> {
             properties: self.settings.kafka_config.iter().cloned().collect(),
             ..KafkaOptions::new(brokers, self.settings.topic.clone())
         };
-        let (log, delivered, journal) = (self.log.clone(), self.delivered.clone(), self.journal.clone());
+        let (log, journal) = (self.log.clone(), self.journal.clone());
+        let (delivered, failing) = (self.delivered.clone(), self.failing.clone());
         let ack = self.settings.ack;
         let stop = self.supervisor.stop(Phase::Movers);
         self.supervisor.spawn(Phase::Movers, "kafka", async move {
@@ -109,8 +112,8 @@ impl Engines<'_> {
                 Some(journal) => {
                     let relay = Relay::new(journal, kafka, recorder::GROUP);
                     delivered.set(relay.delivered());
-                    let runtime = tokio::runtime::Handle::current();
-                    tokio::task::spawn_blocking(move || runtime.block_on(relay.run(stop))).await??;
+                    failing.set(relay.failing());
+                    relay.run(stop).await?;
                 }
             }
             Ok(())
