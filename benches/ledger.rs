@@ -3,6 +3,8 @@
 //! Events are generated, or the lines of FILE, repeated with ids and audit ids of their own. Postgres is the one of
 //! `MUNIMENT_TEST_POSTGRES`; without it only SQLite is measured.
 
+#![allow(clippy::unwrap_used, reason = "what fails in the engines' helpers ends the measurement")]
+
 #[path = "../tests/support/engines.rs"]
 mod engines;
 mod generator;
@@ -37,10 +39,15 @@ async fn main() -> anyhow::Result<()> {
     let raw: usize = records.iter().map(|record| record.event.len()).sum();
     println!("{} events of {} bytes on average, batches of {BATCH}", records.len(), raw / records.len());
     sqlite(&records, raw).await?;
-    if std::env::var_os("MUNIMENT_TEST_POSTGRES").is_some() {
+    if postgres_is_given() {
         postgres(&records, raw).await?;
     }
     Ok(())
+}
+
+#[allow(clippy::disallowed_methods, reason = "the tests' engines are named in the environment")]
+fn postgres_is_given() -> bool {
+    std::env::var_os("MUNIMENT_TEST_POSTGRES").is_some()
 }
 
 fn generated(count: usize) -> Vec<Record> {

@@ -1,5 +1,7 @@
 //! Kafka's edges on a real cluster: large events, lost ranges, topics made anew, unfit topics, rebalances, outages.
 
+#![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
+
 mod support {
     pub(crate) mod engines;
     pub(crate) mod kafka;

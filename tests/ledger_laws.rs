@@ -1,5 +1,7 @@
 //! The laws of the ledger on a real Postgres; the SQLite ledger runs them in its crate.
 
+#![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
+
 #[path = "support/engines.rs"]
 mod engines;
 

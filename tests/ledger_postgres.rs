@@ -1,5 +1,7 @@
 //! What only a real Postgres can do to a ledger: several writers, frozen sessions, outages, newer programs.
 
+#![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
+
 #[path = "support/engines.rs"]
 mod engines;
 

@@ -1,5 +1,7 @@
 //! The laws of the log, on a real Kafka. The local log runs the same suite beside its code.
 
+#![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
+
 mod support {
     pub(crate) mod engines;
 }

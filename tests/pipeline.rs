@@ -1,5 +1,7 @@
 //! The whole of one process, from outside: events go in over HTTP and the command line, and are found again.
 
+#![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
+
 #[path = "support/server.rs"]
 mod server;
 

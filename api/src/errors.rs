@@ -22,14 +22,15 @@ pub struct ApiError {
     status: StatusCode,
     code: &'static str,
     message: String,
-    details: Map<String, Value>,
+    /// On the heap: every fallible function of this crate returns room for an error.
+    details: Box<Map<String, Value>>,
     retry_after: Option<u32>,
 }
 
 impl ApiError {
     /// An error with this status, a code for programs and a message for people.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), details: Map::new(), retry_after: None }
+        Self { status, code, message: message.into(), details: Box::default(), retry_after: None }
     }
 
     /// The caller's mistake.
@@ -85,7 +86,7 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut error = json!({ "code": self.code, "message": self.message });
         if let Some(object) = error.as_object_mut() {
-            object.extend(self.details);
+            object.extend(*self.details);
         }
         let mut response = (self.status, Json(json!({ "error": error }))).into_response();
         let headers = response.headers_mut();

@@ -257,7 +257,7 @@ impl Tokens {
     pub fn list(&self) -> Vec<Token> {
         let mut tokens: Vec<_> =
             self.read().values().filter(|token| token.revoked_at.is_none()).cloned().collect();
-        tokens.sort_by(|a, b| (a.created_at, a.id).cmp(&(b.created_at, b.id)));
+        tokens.sort_by_key(|token| (token.created_at, token.id));
         tokens
     }
 

@@ -1,6 +1,8 @@
 //! Every route, walked from outside: nothing but health answers without a token, and an intake token opens its own
 //! cluster alone.
 
+#![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
+
 use std::{path::Path, sync::Arc};
 
 use api::{
