@@ -150,7 +150,8 @@ impl Journal {
     /// When the future is dropped, they may be journaled or not.
     ///
     /// # Errors
-    /// None of the records is acknowledged; after [`AppendError::Ended`] any part of them may be there at the next start.
+    /// None of the records is acknowledged. Unless it is [`AppendError::Full`], the first of them may be there all the
+    /// same, now or at the next start: append them again.
     pub async fn append(&self, drafts: Vec<Draft>) -> Result<Receipt, AppendError> {
         let bytes = drafts.iter().map(|d| d.event.len() as u64 + OVERHEAD_BYTES).sum();
         self.push(Items::Drafts(drafts), bytes).await

@@ -348,8 +348,8 @@ async fn a_failed_sync_ends_the_boot_and_the_next_start_goes_on() {
 
 #[tokio::test]
 async fn the_end_of_a_boot_is_known_when_nothing_of_it_is_left_and_the_power_fails_at_the_next_start() {
-    for operations in 0..24 {
-        let disk = Disk::new(u64::from(operations));
+    for (seed, operations) in (0..16).flat_map(|seed| (0..24).map(move |operations| (seed, operations))) {
+        let disk = Disk::new(seed);
         let (journal, _) = open(&disk, false).unwrap();
         let boot = journal.boot();
         journal.append(drafts(["x".repeat(3000)])).await.unwrap();
@@ -363,7 +363,10 @@ async fn the_end_of_a_boot_is_known_when_nothing_of_it_is_left_and_the_power_fai
         drop(open(&disk, false));
         disk.crash();
         let previous = open(&disk, false).unwrap().1.previous.unwrap();
-        assert!(previous.boot > boot || previous.boot == boot && previous.last_seq >= Seq(2), "{operations}");
+        assert!(
+            previous.boot > boot || previous.boot == boot && previous.last_seq >= Seq(2),
+            "{seed} {operations}"
+        );
     }
 }
 
