@@ -247,14 +247,25 @@ impl Receiving {
         }
     }
 
-    /// A sender that is told to come again sends the same items again: they are recorded as refused then.
+    /// What stood before the break is kept. A sender that is told to come again sends the same items again: they are
+    /// kept, and recorded as refused, then.
     async fn broken_off(mut self, error: ApiError) -> ApiError {
+        let kept = match error.is_temporary() {
+            true => Ok(()),
+            false => self.keep_the_rest().await,
+        };
         metrics::accepted(&self.cluster, self.answer.accepted);
-        let error = error.with("accepted", self.answer.accepted);
-        match error.is_temporary() {
-            true => error,
-            false => self.record_refusals().await.err().unwrap_or(error),
-        }
+        let errors = serde_json::to_value(&self.answer.errors).unwrap_or_default();
+        kept.err()
+            .unwrap_or(error)
+            .with("accepted", self.answer.accepted)
+            .with("rejected", self.answer.rejected)
+            .with("errors", errors)
+    }
+
+    async fn keep_the_rest(&mut self) -> Result<(), ApiError> {
+        self.flush().await?;
+        self.record_refusals().await
     }
 
     async fn record_refusals(&mut self) -> Result<(), ApiError> {
