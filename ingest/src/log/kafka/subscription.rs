@@ -110,10 +110,16 @@ impl KafkaSubscription {
                 }
                 Some(Err(error)) => {
                     self.note(&error);
-                    break;
+                    // A fatal one is given again and again. Of the others many may have piled up while nobody polled.
+                    if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
+                        break;
+                    }
                 }
                 None => break,
             }
+        }
+        if !batch.is_empty() {
+            self.events.retain(|event| !is_unavailable(event));
         }
         for change in self.consumer.changes() {
             self.apply(change);
@@ -159,8 +165,11 @@ impl KafkaSubscription {
             Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed => {
                 self.events.push_back(Err(LogError::Refused(format!("this user may not read: {code}"))));
             }
+            // Told at every failed connection: it is a state, of which one telling is enough.
             Code::AllBrokersDown | Code::Authentication => {
-                self.events.push_back(Err(reports.unavailable(code)))
+                if !self.events.iter().any(is_unavailable) {
+                    self.events.push_back(Err(reports.unavailable(code)));
+                }
             }
             // librdkafka goes on by itself; it tells so that somebody may look.
             other => tracing::debug!(error = %other, "kafka consumer"),
@@ -266,6 +275,10 @@ impl KafkaSubscription {
         }
         Ok(())
     }
+}
+
+fn is_unavailable(event: &Result<Polled, LogError>) -> bool {
+    matches!(event, Err(LogError::Unavailable(_)))
 }
 
 fn lost_reason(topic: &str, partition: Partition, from: u64, to: u64) -> String {
