@@ -157,6 +157,11 @@ impl Own {
         text.trim().parse().unwrap()
     }
 
+    /// Where the engines keep everything.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Address of this test's Kafka.
     pub fn kafka(&self) -> &str {
         self.variable("MUNIMENT_TEST_KAFKA")

@@ -149,6 +149,26 @@ impl Server {
         tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
     }
 
+    /// Forgets where the process listened: the next one chooses another port.
+    pub(crate) fn forget_address(&self) {
+        match fs::remove_file(self.data().join("server.json")) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => panic!("{e}"),
+            _ => (),
+        }
+    }
+
+    /// The number of the process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().expect("a process").id()
+    }
+
+    /// What the process holds in memory of its own (RssAnon), in KiB.
+    pub(crate) fn anonymous_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         let child = self.child.as_ref().expect("a process");

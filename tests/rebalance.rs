@@ -1,0 +1,60 @@
+//! Two instances share the recorders' group: one is killed, one is frozen and goes on. No event twice, none missing.
+
+#[path = "support/engines.rs"]
+mod engines;
+#[path = "support/load.rs"]
+mod load;
+#[path = "support/server.rs"]
+mod server;
+
+use engines::{Database, kafka, unique};
+use load::{Load, no_holes};
+use rustix::process::Signal;
+use server::{Server, eventually};
+
+/// Events that must arrive in each phase.
+const PHASE: u64 = 2_000;
+
+/// Whether the latest that the recorder said of its partitions is that it has some.
+fn owned(log: &str) -> bool {
+    let latest = log.lines().rfind(|line| line.contains("recorder takes partitions"));
+    latest.is_some_and(|line| !line.contains("partitions=[]"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_and_a_frozen_recorder_lose_and_double_nothing() {
+    let database = Database::create().await;
+    let (kafka, topic, url) = (kafka(), unique("rebalance"), database.url());
+    let args = |instance: &'static str| {
+        ["--kafka", &kafka, "--topic", &topic, "--postgres", &url, "--instance", instance].map(str::to_owned)
+    };
+    let first = Server::start(&args("first").each_ref().map(String::as_str)).await;
+    let mut second = Server::start(&args("second").each_ref().map(String::as_str)).await;
+    let load = Load::default();
+    load.send_to(Some(first.call()));
+    let senders = load.start(2);
+    load.beyond(PHASE).await;
+    for server in [&first, &second] {
+        eventually("both instances own partitions", async || owned(&server.log()).then_some(())).await;
+    }
+
+    second.kill();
+    load.beyond(load.count() + PHASE).await;
+    second.run().await;
+    load.beyond(load.count() + PHASE).await;
+
+    // Frozen for longer than the group waits for a member: its partitions go to the other one, and what it held back
+    // then comes too late and must not be written.
+    second.signal(Signal::STOP);
+    load.beyond(load.count() + PHASE).await;
+    load.stop();
+    for sender in senders {
+        sender.await.unwrap();
+    }
+    load.is_there_once(&first.call()).await;
+    second.signal(Signal::CONT);
+    second.ready().await;
+    load.is_there_once(&first.call()).await;
+    load.is_there_once(&second.call()).await;
+    no_holes(&first.call()).await;
+}
