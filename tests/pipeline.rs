@@ -162,8 +162,8 @@ async fn good_items_beside_bad_ones_are_kept_and_the_bad_ones_named() {
     assert!(errors.iter().any(|e| e["line"] == 4 && e["reason"] == "day_expired"), "{answer}");
     assert_eq!(errors[0]["line"], 2, "{answer}");
     caller.until_count("cluster:mixed", 2).await;
-    caller.until_count("kind:pipeline", 2).await;
-    let facts = caller.json("/v1/events?q=kind:pipeline&limit=1").await;
+    caller.until_count("kind:pipeline mixed", 1).await;
+    let facts = caller.json("/v1/events?q=kind:pipeline%20mixed&limit=1").await;
     assert_eq!(facts["items"][0]["event"]["type"], "rejected", "{facts}");
 
     let nothing = caller.post("mixed", "not json at all").await;

@@ -61,8 +61,9 @@ pub(crate) const TEXT_PATHS: [&str; 4] =
     ["requestURI", "userAgent", "responseStatus\x1fmessage", "annotations\x1fauthorization.k8s.io/reason"];
 
 /// Where the free text is read from: these paths and what is below them.
-pub(crate) const FREE_TEXT: [&str; 5] =
-    ["requestURI", "responseStatus\x1fmessage", "annotations", "requestObject", "responseObject"];
+/// `message` is what a fact about the pipeline says; events of an API server have none there.
+pub(crate) const FREE_TEXT: [&str; 6] =
+    ["requestURI", "responseStatus\x1fmessage", "annotations", "requestObject", "responseObject", "message"];
 
 /// Takes the characters out of `text` that have a meaning in terms.
 pub(crate) fn clean(text: &str) -> Cow<'_, str> {
