@@ -9,10 +9,11 @@ use std::{
 };
 
 use ingest::time::Day;
-use tantivy::{IndexReader, ReloadPolicy, directory::MmapDirectory, tokenizer::TextAnalyzer};
+use tantivy::{IndexReader, ReloadPolicy, tokenizer::TextAnalyzer};
 
 use crate::{
     IndexError,
+    folder::{self, Changes, Folder},
     schema::{self, Fields},
     tokenizer::{self, EventTokenizer},
 };
@@ -38,6 +39,8 @@ struct State {
     /// Every day that has a folder; `None` while it is not open.
     days: BTreeMap<Day, Option<(Arc<OpenDay>, u64)>>,
     uses: u64,
+    /// What is not published of each day, and of days that are open.
+    changes: BTreeMap<Day, Arc<Changes>>,
 }
 
 impl Days {
@@ -49,7 +52,8 @@ impl Days {
                 days.insert(day, None);
             }
         }
-        Ok(Self { dir: dir.to_owned(), fields, state: Mutex::new(State { days, uses: 0 }) })
+        let state = State { days, uses: 0, changes: BTreeMap::new() };
+        Ok(Self { dir: dir.to_owned(), fields, state: Mutex::new(state) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -87,19 +91,26 @@ impl Days {
             *used = now;
             return Ok(open.clone());
         }
-        let open = Arc::new(self.open_day(day)?);
+        let open = Arc::new(self.open_day(state, day)?);
         state.days.insert(day, Some((open.clone(), now)));
         state.close_least_used();
         Ok(open)
     }
 
-    fn open_day(&self, day: Day) -> Result<OpenDay, IndexError> {
+    fn open_day(&self, state: &mut State, day: Day) -> Result<OpenDay, IndexError> {
         let dir = self.dir.join(day.to_string());
-        fs::create_dir_all(&dir).map_err(IndexError::file(&dir))?;
+        let changes = match state.changes.get(&day) {
+            Some(changes) => changes.clone(),
+            None => {
+                fs::create_dir_all(&dir).map_err(IndexError::file(&dir))?;
+                Changes::of(&dir).map_err(IndexError::file(&dir))?
+            }
+        };
+        state.changes.insert(day, changes.clone());
         let index = tantivy::Index::builder()
             .schema(self.fields.schema.clone())
             .settings(schema::settings())
-            .open_or_create(MmapDirectory::open(&dir)?)?;
+            .open_or_create(Folder::open(changes)?)?;
         index.tokenizers().register(tokenizer::NAME, TextAnalyzer::from(EventTokenizer::default()));
         let reader = index
             .reader_builder()
@@ -109,10 +120,21 @@ impl Days {
         Ok(OpenDay { index, reader })
     }
 
+    /// Makes what was committed to any day durable.
+    pub(crate) fn publish(&self) -> Result<(), IndexError> {
+        let changes: Vec<_> = self.state().changes.values().cloned().collect();
+        folder::publish(&changes).map_err(IndexError::file(&self.dir))?;
+        drop(changes);
+        self.state().changes.retain(|_, changes| Arc::strong_count(changes) > 1 || !changes.is_published());
+        Ok(())
+    }
+
     /// Removes the days before `first` with their files; queries under way go on with what they have open.
     pub(crate) fn remove_before(&self, first: Day) -> Result<Vec<Day>, IndexError> {
         let removed: Vec<Day> = {
             let mut state = self.state();
+            let kept = state.changes.split_off(&first);
+            state.changes = kept;
             let kept = state.days.split_off(&first);
             std::mem::replace(&mut state.days, kept).into_keys().collect()
         };

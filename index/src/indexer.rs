@@ -97,6 +97,7 @@ impl Indexer {
             positions: Self::start(&id, standing),
             log: id,
             added: None,
+            took: Duration::ZERO,
             is_behind: false,
         };
         loop {
@@ -132,6 +133,8 @@ struct Reading {
     positions: Positions,
     /// When the oldest of what is not committed was added.
     added: Option<Instant>,
+    /// How long the last commit took. One over many days takes seconds: then as much is read between two.
+    took: Duration,
     is_behind: bool,
 }
 
@@ -189,7 +192,7 @@ impl Reading {
 
     fn is_due(&self) -> bool {
         let every = if self.is_behind { COMMIT_BACKLOG_EVERY } else { COMMIT_EVERY };
-        self.added.is_some_and(|added| added.elapsed() >= every)
+        self.added.is_some_and(|added| added.elapsed() >= every.max(self.took))
             || self.index.uncommitted_bytes() >= MAX_UNCOMMITTED_BYTES
     }
 
@@ -200,7 +203,8 @@ impl Reading {
         let started = Instant::now();
         let standing = Standing::at(self.log.clone(), self.positions.clone());
         self.index.clone().blocking(move |index| index.commit(&standing)).await?;
-        metrics::committed(started.elapsed());
+        self.took = started.elapsed();
+        metrics::committed(self.took);
         if let Err(fault) = self.subscription.publish(&self.positions).await {
             // The index holds the position that counts; the log is only told what it may forget.
             tracing::debug!(%fault, "the indexer's position was not published");

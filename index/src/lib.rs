@@ -10,6 +10,7 @@ mod cursor;
 mod days;
 mod document;
 mod error;
+mod folder;
 mod generation;
 mod histogram;
 mod index;

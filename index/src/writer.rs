@@ -1,6 +1,9 @@
 //! Adds records to their days and commits them: at most [`WriterOptions::open_days`] days are written at once.
+//!
+//! Records of other days wait for the commit, day by day, so that each day is opened at most once for each commit,
+//! however the days of what comes in are mixed.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use ingest::{record::Record, time::Day};
 use tantivy::{
@@ -19,6 +22,9 @@ use crate::{
 /// How many arrival numbers are set aside at once, on disk, before the first of them is given. After a crash
 /// numbering goes on above all of them, so no number is ever given to two documents.
 const ARRIVALS_SET_ASIDE: u64 = 1 << 20;
+
+/// With fewer records than this in one commit a day is written by one thread, and is not kept open.
+const MIN_KEPT_OPEN: usize = 1_000;
 
 /// What writing may use.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +51,8 @@ impl Default for WriterOptions {
 pub(crate) struct Writer {
     options: WriterOptions,
     open: Vec<DayWriter>,
+    /// Records of days that are not open, with their arrival numbers.
+    waiting: BTreeMap<Day, Vec<(u64, Record)>>,
     standing: Standing,
     arrival: u64,
     uncommitted_bytes: usize,
@@ -66,7 +74,8 @@ impl Writer {
         let arrival = standing.ceiling;
         standing.ceiling += ARRIVALS_SET_ASIDE;
         standing.write(&generation.dir)?;
-        Ok(Self { generation, options, open: Vec::new(), standing, arrival, uncommitted_bytes: 0 })
+        let (open, waiting) = (Vec::new(), BTreeMap::new());
+        Ok(Self { generation, options, open, waiting, standing, arrival, uncommitted_bytes: 0 })
     }
 
     pub(crate) fn generation(&self) -> &Arc<Generation> {
@@ -98,20 +107,19 @@ impl Writer {
     }
 
     fn add_to_day(&mut self, records: &[&Record]) -> Result<(), IndexError> {
-        let mut arrival = self.arrival;
-        let mut bytes = 0;
-        let generation = self.generation.clone();
-        let day = self.day(records[0].envelope.day())?;
-        for record in records {
-            day.writer.delete_term(id_term(&generation.fields, record));
-            day.writer.add_document(document(&generation.fields, record, arrival))?;
-            arrival += 1;
-            bytes += record.event.len();
+        let day = records[0].envelope.day();
+        let first = self.arrival;
+        self.arrival += records.len() as u64;
+        self.uncommitted_bytes += records.iter().map(|record| record.event.len()).sum::<usize>();
+        let numbered = (first..).zip(records.iter().copied());
+        let is_open = self.open.iter().any(|open| open.day == day);
+        if !is_open && (self.open.len() >= self.options.open_days || self.waiting.contains_key(&day)) {
+            let waiting = self.waiting.entry(day).or_default();
+            waiting.extend(numbered.map(|(arrival, record)| (arrival, record.clone())));
+            return Ok(());
         }
-        day.dirty = Some(arrival);
-        self.arrival = arrival;
-        self.uncommitted_bytes += bytes;
-        Ok(())
+        let generation = self.generation.clone();
+        self.day(day)?.add(&generation, numbered)
     }
 
     fn set_arrivals_aside(&mut self, count: u64) -> Result<(), IndexError> {
@@ -140,19 +148,22 @@ impl Writer {
     }
 
     fn close_least_used(&mut self) -> Result<(), IndexError> {
-        let mut day = self.open.remove(0);
-        self.standing.note_all(day.commit("")?);
-        day.writer.wait_merging_threads()?;
-        day.open.reader.reload()?;
+        self.standing.note_all(self.open.remove(0).close()?);
         Ok(())
     }
 
     /// Commits every changed day, then writes how far the index is. Queries see it when this returns.
     pub(crate) fn commit(&mut self, standing: &Standing) -> Result<(), IndexError> {
-        let payload = serde_json::json!({ "log": standing.log, "positions": standing.positions }).to_string();
         for day in &mut self.open {
-            self.standing.note_all(day.commit(&payload)?);
+            self.standing.note_all(day.commit()?);
         }
+        for (day, records) in std::mem::take(&mut self.waiting) {
+            self.write_waiting(day, &records)?;
+        }
+        while self.open.len() > self.options.open_days.max(1) {
+            self.close_least_used()?;
+        }
+        self.generation.days.publish()?;
         self.standing.log = standing.log.clone();
         self.standing.positions = standing.positions.clone();
         self.standing.write(&self.generation.dir)?;
@@ -160,9 +171,28 @@ impl Writer {
         Ok(())
     }
 
+    /// Adds and commits what waited for one day.
+    fn write_waiting(&mut self, day: Day, records: &[(u64, Record)]) -> Result<(), IndexError> {
+        let generation = self.generation.clone();
+        let numbered = records.iter().map(|(arrival, record)| (*arrival, record));
+        if records.len() < MIN_KEPT_OPEN {
+            let options = WriterOptions { threads: 1, ..self.options };
+            let mut day = DayWriter::open(&generation, day, options)?;
+            day.add(&generation, numbered)?;
+            self.standing.note_all(day.close()?);
+        } else {
+            let day = self.day(day)?;
+            day.add(&generation, numbered)?;
+            let committed = day.commit()?;
+            self.standing.note_all(committed);
+        }
+        Ok(())
+    }
+
     /// Closes the writers of days before `first`, which are about to be removed.
     pub(crate) fn forget_before(&mut self, first: Day) {
         self.open.retain(|open| open.day >= first);
+        self.waiting = self.waiting.split_off(&first);
         self.standing.days.retain(|day, _| day.parse::<Day>().is_ok_and(|day| day >= first));
     }
 
@@ -194,15 +224,35 @@ impl DayWriter {
         Ok(Self { day, open, writer, dirty: None })
     }
 
-    /// Commits what there is to commit and lets queries see it.
-    fn commit(&mut self, payload: &str) -> Result<Option<(Day, u64)>, IndexError> {
+    /// Adds records with their arrival numbers.
+    fn add<'r>(
+        &mut self,
+        generation: &Generation,
+        records: impl Iterator<Item = (u64, &'r Record)>,
+    ) -> Result<(), IndexError> {
+        for (arrival, record) in records {
+            self.writer.delete_term(id_term(&generation.fields, record));
+            self.writer.add_document(document(&generation.fields, record, arrival))?;
+            self.dirty = Some(arrival + 1);
+        }
+        Ok(())
+    }
+
+    /// Commits what there is to commit and lets queries see it. Durable once the day's folder is published.
+    fn commit(&mut self) -> Result<Option<(Day, u64)>, IndexError> {
         let Some(after) = self.dirty else { return Ok(None) };
-        let mut prepared = self.writer.prepare_commit()?;
-        prepared.set_payload(payload);
-        prepared.commit()?;
+        self.writer.prepare_commit()?.commit()?;
         self.dirty = None;
         self.open.reader.reload()?;
         Ok(Some((self.day, after)))
+    }
+
+    /// Commits, and waits until nothing more is written to the day.
+    fn close(mut self) -> Result<Option<(Day, u64)>, IndexError> {
+        let committed = self.commit()?;
+        self.writer.wait_merging_threads()?;
+        self.open.reader.reload()?;
+        Ok(committed)
     }
 }
 

@@ -307,3 +307,48 @@ async fn an_event_is_found_within_two_seconds() {
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     running.stop().await;
 }
+
+/// `count` records, each on the day after the one before, over `days` days.
+fn spread(first: u64, count: u64, days: u64) -> Vec<Record> {
+    let start: Timestamp = "2025-10-01T10:00:00Z".parse().unwrap();
+    (first..first + count)
+        .map(|n| {
+            let at = start.micros() + (n % days) as i64 * 86_400_000_000 + n as i64;
+            let at = Timestamp::from_micros(at);
+            samples::record(&format!(r#"{{"stageTimestamp":"{at}","verb":"get","requestURI":"/n/{n}"}}"#), n)
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_of_many_days_in_any_order_is_found_soon() {
+    let dir = tempfile::tempdir().unwrap();
+    let (index, log) = (open(dir.path()), MemoryLog::new("a"));
+    let running = run(&index, &log);
+    let began = Instant::now();
+    for batch in 0..20 {
+        log.push(&spread(batch * 100, 100, 100));
+    }
+    // Some are there twice, as after a crash.
+    log.push(&spread(50, 100, 100));
+    caught_up(&index, &log).await;
+    println!("2000 records of 100 days: {:?}", began.elapsed());
+    has_exactly(&index, &spread(0, 2_000, 100)).await;
+    running.stop().await;
+    drop(index);
+    has_exactly(&open(dir.path()), &spread(0, 2_000, 100)).await;
+}
+
+#[tokio::test]
+async fn free_text_finds_what_the_pipeline_says_about_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = open(dir.path());
+    let fact = r#"{"kind":"Fact","type":"rejected","stageTimestamp":"2026-11-22T10:00:00.000000Z","cluster":"mixed","message":"refused 2 items for cluster mixed: malformed 2"}"#;
+    index.add(&[samples::record(fact, 1), records(0, 1).remove(0)]).unwrap();
+    index.commit(&MemoryLog::new("a").standing()).unwrap();
+    for text in ["refused", r#""for cluster mixed""#, "malf*"] {
+        let query = query::parse(text, Timestamp::default()).unwrap();
+        let page = index.search(&query, SearchRequest::newest(10)).await.unwrap();
+        assert_eq!(page.hits.len(), 1, "{text}");
+    }
+}
