@@ -28,8 +28,8 @@ pub(crate) struct ClientArgs {
         default_value = "muniment-data"
     )]
     pub(crate) data_dir: PathBuf,
-    /// URL of the server, as https://muniment.example.com:8443
-    #[arg(long, global = true, value_name = "URL", env = "MUNIMENT_SERVER")]
+    /// URL of the server; by default that of the server that runs on the data folder
+    #[arg(long, global = true, value_name = "https://HOST:PORT", env = "MUNIMENT_SERVER")]
     pub(crate) server: Option<String>,
     /// Token to call with
     #[arg(long, global = true, value_name = "TOKEN", env = "MUNIMENT_TOKEN", hide_env_values = true)]

@@ -1,6 +1,6 @@
 //! `GET /v1/events` and `GET /v1/events/{id}`: found records, with the exact bytes of their events.
 
-use std::{fmt, ops::Range, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -287,6 +287,3 @@ impl RequestKey {
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
-
-/// The range that a request names.
-pub(crate) type TimeRange = Range<Timestamp>;

@@ -7,15 +7,11 @@ use axum::{
     extract::{Query, State, rejection::QueryRejection},
     response::IntoResponse,
 };
-use index::{ALL_TIME, Histogram, HistogramRequest, QUERY_TIME};
+use index::{Histogram, HistogramRequest, QUERY_TIME};
 use ingest::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    errors::ApiError,
-    events::{Search, TimeRange},
-    when,
-};
+use crate::{errors::ApiError, events::Search, when};
 
 /// The length of a bucket when the caller does not say.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(3_600);
@@ -54,20 +50,9 @@ pub(crate) async fn histogram(
     let Query(asked) = query?;
     let filter = search.parse(&asked.q)?;
     let range = when::range(asked.from.as_deref(), asked.to.as_deref(), search.clock.now())?;
-    let range = bounded(range, search.clock.now())?;
     let interval = interval(asked.interval.as_deref())?;
     let request = HistogramRequest { range, interval, time: QUERY_TIME };
     Ok(Json(answer(search.index.histogram(&filter, request).await?)))
-}
-
-/// Nothing for everything there is; an open end is tomorrow, the last day that is taken in.
-fn bounded(range: TimeRange, now: Timestamp) -> Result<Option<TimeRange>, ApiError> {
-    match (range.start == ALL_TIME.start, range.end == ALL_TIME.end) {
-        (true, true) => Ok(None),
-        (true, false) => Err(ApiError::bad_request("bad_time", "to needs a from beside it")),
-        (false, true) => Ok(Some(range.start..now.day().plus(2).start().max(range.start))),
-        (false, false) => Ok(Some(range)),
-    }
 }
 
 fn interval(text: Option<&str>) -> Result<Duration, ApiError> {

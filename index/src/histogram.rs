@@ -11,7 +11,7 @@ use crate::{
     compile::compile,
     metrics,
     query::Query,
-    search::SearchError,
+    search::{ALL_TIME, SearchError},
     segment::{Columns, for_each},
 };
 
@@ -21,8 +21,9 @@ pub const MAX_BUCKETS: usize = 10_080;
 /// What is to be counted.
 #[derive(Clone, Debug)]
 pub struct HistogramRequest {
-    /// Records with a stageTimestamp in it; nothing for everything there is.
-    pub range: Option<Range<Timestamp>>,
+    /// Records with a stageTimestamp in it. Where an end is open, as both of [`ALL_TIME`] are, the first or the
+    /// last record of the index takes its place, so that no empty buckets lead there.
+    pub range: Range<Timestamp>,
     /// The length of a bucket. Buckets begin at whole multiples of it since 1970.
     pub interval: Duration,
     /// How long it may take.
@@ -63,10 +64,7 @@ impl Index {
         let budget = Budget::new(request.time);
         let compiled = compile(query, &generation.fields, &budget)?;
         let step = i64::try_from(request.interval.as_micros()).unwrap_or(i64::MAX).max(1);
-        let range = match &request.range {
-            Some(range) => range.clone(),
-            None => self.extent()?,
-        };
+        let range = self.closed(&request.range)?;
         let mut counts = Counts::new(&range, step)?;
         generation.for_each_day(&range, |_, searcher| {
             let weight = compiled.weight(EnableScoring::disabled_from_searcher(searcher))?;
@@ -87,24 +85,35 @@ impl Index {
         Ok(Histogram { start, interval: request.interval, counts: counts.counts, total, partial })
     }
 
-    /// From the first to the last record.
-    fn extent(&self) -> Result<Range<Timestamp>, SearchError> {
-        let generation = self.generation();
-        let (mut first, mut last) = (None::<Timestamp>, None::<Timestamp>);
-        for day in generation.days.newest_first(DAYS.start.day()..=DAYS.end.day()) {
-            let Some(open) = generation.days.get(day)? else { continue };
-            for reader in open.reader.searcher().segment_readers() {
-                let (from, to) = Columns::open(reader)?.times();
-                first = Some(first.map_or(from, |first| first.min(from)));
-                last = Some(last.map_or(to, |last| last.max(to)));
-            }
+    /// The range with the index's first and last record in place of open ends.
+    fn closed(&self, range: &Range<Timestamp>) -> Result<Range<Timestamp>, SearchError> {
+        if range.start != ALL_TIME.start && range.end != ALL_TIME.end {
+            return Ok(range.clone());
         }
-        let start = first.unwrap_or_default();
-        Ok(start..last.map_or(start, |last| Timestamp::from_micros(last.micros() + 1)))
+        let Some(held) = self.extent()? else { return Ok(Timestamp::default()..Timestamp::default()) };
+        let start = if range.start == ALL_TIME.start { held.start } else { range.start };
+        let end = if range.end == ALL_TIME.end { held.end } else { range.end };
+        Ok(start..end)
+    }
+
+    /// From the first to the last record.
+    fn extent(&self) -> Result<Option<Range<Timestamp>>, SearchError> {
+        let generation = self.generation();
+        let mut held = None::<Range<Timestamp>>;
+        generation.for_each_day(&ALL_TIME, |_, searcher| {
+            for reader in searcher.segment_readers() {
+                let (first, last) = Columns::open(reader)?.times();
+                let end = Timestamp::from_micros(last.micros().saturating_add(1));
+                held = Some(match held.take() {
+                    Some(held) => held.start.min(first)..held.end.max(end),
+                    None => first..end,
+                });
+            }
+            Ok(true)
+        })?;
+        Ok(held)
     }
 }
-
-const DAYS: Range<Timestamp> = crate::search::ALL_TIME;
 
 /// Buckets by their number since 1970.
 struct Counts {

@@ -6,7 +6,7 @@ mod memory;
 #[path = "support/samples.rs"]
 mod samples;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, ops::Range, time::Duration};
 
 use index::{
     ALL_TIME, CursorError, HistogramRequest, Index, IndexOptions, Partial, QUERY_TIME, SearchError,
@@ -107,7 +107,7 @@ async fn a_range_begins_with_its_start_and_stops_before_its_end() {
 }
 
 fn counting(interval: u64) -> HistogramRequest {
-    HistogramRequest { range: None, interval: Duration::from_secs(interval), time: QUERY_TIME }
+    HistogramRequest { range: ALL_TIME, interval: Duration::from_secs(interval), time: QUERY_TIME }
 }
 
 #[tokio::test]
@@ -120,21 +120,40 @@ async fn a_histogram_counts_each_record_in_its_bucket() {
     (0..700).step_by(2).for_each(|n| expected[n / 70] += 1);
     assert_eq!(histogram.counts, expected);
     assert_eq!((histogram.total, histogram.start), (350, record(0).envelope.at));
-    let range = Some(record(7).envelope.at..record(21).envelope.at);
+    let range = record(7).envelope.at..record(21).envelope.at;
     let part = index.histogram(&parse("*"), HistogramRequest { range, ..counting(10) }).await.unwrap();
     assert_eq!(part.counts, [14]);
+}
+
+#[tokio::test]
+async fn a_histogram_with_an_open_end_stops_at_the_last_record() {
+    let (_dir, index) = new();
+    add(&index, 0..700);
+    let counts = async |range: Range<Timestamp>| {
+        let request = HistogramRequest { range, ..counting(10) };
+        index.histogram(&parse("*"), request).await.unwrap().counts
+    };
+    let middle = record(140).envelope.at;
+    assert_eq!(counts(middle..ALL_TIME.end).await, [70; 8]);
+    assert_eq!(counts(ALL_TIME.start..middle).await, [70; 2]);
+    let later = "2027-01-01T00:00:00Z".parse().unwrap();
+    assert_eq!(counts(later..ALL_TIME.end).await, [0; 0]);
 }
 
 #[tokio::test]
 async fn an_empty_index_has_an_empty_histogram() {
     let (_dir, index) = new();
     assert_eq!(index.histogram(&parse("*"), counting(60)).await.unwrap().counts, Vec::<u64>::new());
+    let range = record(0).envelope.at..ALL_TIME.end;
+    let histogram = index.histogram(&parse("*"), HistogramRequest { range, ..counting(1) }).await.unwrap();
+    assert_eq!(histogram.counts, Vec::<u64>::new());
 }
 
 #[tokio::test]
 async fn a_histogram_of_too_many_buckets_is_refused_by_number() {
     let (_dir, index) = new();
-    let request = HistogramRequest { range: Some(ALL_TIME), ..counting(1) };
+    let year = "2026-01-01T00:00:00Z".parse().unwrap().."2027-01-01T00:00:00Z".parse().unwrap();
+    let request = HistogramRequest { range: year, ..counting(1) };
     let refused = index.histogram(&parse("*"), request).await;
     assert!(matches!(refused, Err(SearchError::Buckets { .. })), "{refused:?}");
 }

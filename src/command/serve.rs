@@ -63,10 +63,16 @@ fn announce(running: &Running) -> Result<()> {
         Some(name) if name == "muniment-data" => String::new(),
         _ => format!(" --data-dir {}", data.display()),
     };
+    let program = program();
     writeln!(out, "\nTry next:\n")?;
-    writeln!(out, "  muniment import{folder} --cluster demo audit.log")?;
-    writeln!(out, "  muniment search{folder} 'verb:delete resource:secrets'")?;
-    writeln!(out, "  muniment token create{folder} --intake demo --kubeconfig > webhook.yaml\n")?;
+    writeln!(out, "  {program} import{folder} --cluster demo audit.log")?;
+    writeln!(out, "  {program} search{folder} 'verb:delete resource:secrets'")?;
+    writeln!(out, "  {program} token create{folder} --intake demo --kubeconfig > webhook.yaml\n")?;
     out.flush()?;
     Ok(())
+}
+
+/// The program as it was called, so that what is printed can be pasted although it may not be on the search path.
+fn program() -> String {
+    std::env::args_os().next().map_or_else(|| "muniment".to_owned(), |name| name.display().to_string())
 }

@@ -18,8 +18,8 @@ pub const DEFAULT_MAX_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 /// How a journal is opened.
 #[derive(Clone, Debug)]
 pub struct JournalOptions {
-    /// Most bytes of records that it holds; then appends fail with [`AppendError::Full`]. The space reserved
-    /// for the newest segment (a sixteenth of it, at most 64 MiB) may come on top.
+    /// Most bytes of records that it holds; then appends fail with [`AppendError::Full`](super::AppendError::Full).
+    /// The space reserved for the newest segment (a sixteenth of it, at most 64 MiB) may come on top.
     pub max_bytes: u64,
     /// The name of this instance, which stands in every record.
     pub source: Arc<str>,
@@ -64,7 +64,7 @@ pub struct Lost {
     pub last: Seq,
 }
 
-/// What [`Journal::open`] found.
+/// What [`Journal::open`](super::Journal::open) found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Opened {
     /// The boot before this one, as far as the journal knows.
