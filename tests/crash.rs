@@ -2,6 +2,8 @@
 //!
 //! `MUNIMENT_CRASHES` says how many kills (100 unless told), `MUNIMENT_CRASH_SEED` when.
 
+#![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
+
 #[path = "support/engines.rs"]
 mod engines;
 #[path = "support/load.rs"]

@@ -1,5 +1,7 @@
 //! Events of many days: memory and open files stay bounded, and a repetition adds nothing whatever the day.
 
+#![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
+
 #[path = "support/load.rs"]
 mod load;
 #[path = "support/server.rs"]

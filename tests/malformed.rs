@@ -1,5 +1,7 @@
 //! Whatever comes in: bad items are refused with their place, and their good neighbours are kept.
 
+#![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
+
 #[path = "support/load.rs"]
 mod load;
 #[path = "support/server.rs"]

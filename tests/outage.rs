@@ -1,5 +1,7 @@
 //! Kafka goes away under load, then Postgres: nothing is lost, memory stays bounded, `/readyz` says which it is.
 
+#![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
+
 #[path = "support/engines.rs"]
 mod engines;
 #[path = "support/load.rs"]

@@ -1,5 +1,7 @@
 //! Two instances share the recorders' group: one is killed, one is frozen and goes on. No event twice, none missing.
 
+#![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
+
 #[path = "support/engines.rs"]
 mod engines;
 #[path = "support/load.rs"]

@@ -3,6 +3,8 @@
 //! Stores compress, so a scan of their files alone proves little: what they hold is read through each of them too, and
 //! each scan has to find a text that was planted openly beside the secrets.
 
+#![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
+
 #[path = "support/engines.rs"]
 mod engines;
 #[path = "support/kafka.rs"]
