@@ -40,9 +40,8 @@ pub struct WriterOptions {
 }
 
 impl Default for WriterOptions {
-    /// Four days of two threads of 20 MB: 160 MB when all are full. A commit comes for every 32 MiB of events, so
-    /// that larger budgets are never used up: with 64 and 96 MB for each thread 160,000 generated events were
-    /// indexed no faster on two cores.
+    /// Four days of two threads of 20 MB: 160 MB when all are full. With 64 and 96 MB for each thread 160,000
+    /// generated events were indexed no faster, on two cores that others used too.
     fn default() -> Self {
         Self { open_days: 4, threads: 2, thread_bytes: 20_000_000, merge_at: 8 }
     }
