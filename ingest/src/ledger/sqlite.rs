@@ -10,7 +10,7 @@ use std::{ops::Range, path::Path, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::{
-    SqlitePool,
+    Connection, SqliteConnection, SqlitePool,
     migrate::Migrator,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -71,7 +71,8 @@ impl SqliteLedger {
             .busy_timeout(BUSY_TIMEOUT)
             .foreign_keys(true)
             .pragma("wal_autocheckpoint", CHECKPOINT_PAGES);
-        let writer = pool(1).connect_with(options.clone().pragma("cache_size", WRITER_CACHE)).await?;
+        let writer = pool(1).after_release(|connection, _| Box::pin(is_usable(connection)));
+        let writer = writer.connect_with(options.clone().pragma("cache_size", WRITER_CACHE)).await?;
         migrate(&MIGRATIONS, &writer).await?;
         let pool = pool(READERS).connect_lazy_with(options);
         Ok(Self { writer, pool, origins: OriginCache::default() })
@@ -87,6 +88,14 @@ impl SqliteLedger {
         self.pool.close().await;
         self.writer.close().await;
     }
+}
+
+/// SQLite ends a transaction by itself when the disk is full, which sqlx does not notice: it still counts the
+/// transaction, and no other could begin on the connection. Such a connection is closed and another one opened.
+async fn is_usable(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    // A rollback that was begun by dropping the transaction is done once this is answered.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 fn pool(connections: u32) -> SqlitePoolOptions {
@@ -162,6 +171,21 @@ mod tests {
         let refused = SqliteLedger::open(&file).await.unwrap_err();
         assert!(matches!(refused, OpenError::Newer { found: 9000, .. }), "{refused}");
         assert!(refused.to_string().contains("9000"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_found_the_disk_full_is_applied_once_there_is_room() {
+        let (ledger, _folder) = ledger().await;
+        sqlx::query("PRAGMA max_page_count = 1").execute(&ledger.writer).await.unwrap();
+        let mut record = laws::record(1, 1, "2026-11-23T14:45:57.518778Z");
+        let noise: String =
+            (0..40_000u64).map(|n| format!("{:x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+        record.event = format!(r#"{{"auditID":"{noise}"}}"#).into();
+        let batch = Batch { records: vec![record], ..Batch::default() };
+        let full = ledger.apply(&laws::log(), &batch).await.unwrap_err();
+        assert!(matches!(full, LedgerError::Unavailable(_)), "{full:?}");
+        // The limit went with its connection, as if the disk had room again.
+        assert_eq!(ledger.apply(&laws::log(), &batch).await.unwrap().inserted, 1);
     }
 
     #[tokio::test]
