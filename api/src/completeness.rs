@@ -45,8 +45,10 @@ struct BootView {
     holes: Vec<Hole>,
     duplicates: u64,
     rejected: u64,
-    first_received: Timestamp,
-    last_received: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_received: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_received: Option<Timestamp>,
 }
 
 #[derive(Debug, Serialize)]
@@ -69,24 +71,67 @@ pub(crate) async fn completeness(
     let Query(asked) = query?;
     let range = when::range(asked.from.as_deref(), asked.to.as_deref(), search.clock.now())?;
     let ledger = search.ledger()?;
+    let start = range.start;
     let boots = ledger.boots(range).await?;
+    let mut absent = named(&boots);
+    absent.retain(|key, _| !boots.iter().any(|boot| *key == key_of(boot)));
+    // A boot that is named may have been over before the range began: then it is not missing.
+    if !absent.is_empty() {
+        let earlier = ledger.boots(Timestamp::from_micros(0)..start).await?;
+        for boot in &earlier {
+            absent.remove(&key_of(boot));
+        }
+    }
     let gaps = ledger.gaps().await?;
-    Ok(Json(answer(boots, gaps)))
+    Ok(Json(answer(boots, &absent, gaps)))
 }
 
-fn answer(boots: Vec<BootSummary>, gaps: Vec<Gap>) -> Answer {
-    let ends: BTreeMap<(Arc<str>, Boot), u64> = boots
-        .iter()
-        .filter_map(|b| b.previous.map(|(boot, last)| ((b.source.clone(), boot), last)))
-        .collect();
-    let boots: Vec<BootView> = boots
+/// A boot of a source.
+type Key = (Arc<str>, Boot);
+
+fn key_of(boot: &BootSummary) -> Key {
+    (boot.source.clone(), boot.boot)
+}
+
+/// The last number of each boot as the boot after it tells.
+fn named(boots: &[BootSummary]) -> BTreeMap<Key, u64> {
+    boots.iter().filter_map(|b| b.previous.map(|(boot, last)| ((b.source.clone(), boot), last))).collect()
+}
+
+/// `absent` are the boots that another one names and of which nothing arrived.
+fn answer(boots: Vec<BootSummary>, absent: &BTreeMap<Key, u64>, gaps: Vec<Gap>) -> Answer {
+    let ends = named(&boots);
+    let mut views: Vec<BootView> = boots
         .into_iter()
         .map(|boot| {
-            let end = ends.get(&(boot.source.clone(), boot.boot)).copied();
+            let end = ends.get(&key_of(&boot)).copied();
             view(boot, end, &gaps)
         })
         .collect();
-    Answer { complete: boots.iter().all(|b| b.holes.is_empty()), boots, gaps }
+    // A boot that numbered nothing has nothing that could be missing.
+    let absent = absent.iter().filter(|(_, last)| **last > 0);
+    views.extend(absent.map(|(key, last)| absent_view(key, *last, &gaps)));
+    // The ids of boots grow with time.
+    views.sort_by(|a, b| (&a.source, &a.boot).cmp(&(&b.source, &b.boot)));
+    Answer { complete: views.iter().all(|b| b.holes.is_empty()), boots: views, gaps }
+}
+
+fn absent_view((source, boot): &Key, last: u64, gaps: &[Gap]) -> BootView {
+    let reason = known_reason(source, *boot, 1, last, gaps);
+    let reason = reason.unwrap_or("nothing of this boot has arrived, the one after it names it").to_owned();
+    BootView {
+        source: source.clone(),
+        boot: boot.to_string(),
+        previous: None,
+        first_seq: None,
+        last_seq: None,
+        count: 0,
+        holes: vec![Hole { first: 1, last, reason }],
+        duplicates: 0,
+        rejected: 0,
+        first_received: None,
+        last_received: None,
+    }
 }
 
 /// `end` is the last number of the boot as the next boot tells it, so that a lost end shows.
@@ -95,7 +140,12 @@ fn view(boot: BootSummary, end: Option<u64>, gaps: &[Gap]) -> BootView {
     let holes = if last == 0 { Vec::new() } else { boot.seen.holes(1..=last) };
     let holes = holes.into_iter().map(|range| {
         let (first, last) = range.into_inner();
-        Hole { first, last, reason: reason(&boot, first, last, gaps) }
+        let reason = known_reason(&boot.source, boot.boot, first, last, gaps);
+        Hole {
+            first,
+            last,
+            reason: reason.unwrap_or("has not arrived: on its way, or lost before the log").to_owned(),
+        }
     });
     let holes = holes.collect();
     BootView {
@@ -107,23 +157,27 @@ fn view(boot: BootSummary, end: Option<u64>, gaps: &[Gap]) -> BootView {
         holes,
         duplicates: boot.duplicates,
         rejected: boot.rejected,
-        first_received: boot.received.0,
-        last_received: boot.received.1,
+        first_received: Some(boot.received.0),
+        last_received: Some(boot.received.1),
         source: boot.source,
     }
 }
 
-fn reason(boot: &BootSummary, first: u64, last: u64, gaps: &[Gap]) -> String {
+/// Why a range is missing, where that was noticed.
+fn known_reason<'g>(
+    source: &Arc<str>,
+    boot: Boot,
+    first: u64,
+    last: u64,
+    gaps: &'g [Gap],
+) -> Option<&'g str> {
     let of_boot = gaps.iter().find(|gap| {
-        gap.boot == Some(boot.boot)
-            && gap.source.as_ref().is_none_or(|source| *source == boot.source)
+        gap.boot == Some(boot)
+            && gap.source.as_ref().is_none_or(|named| named == source)
             && gap.first <= last
             && first <= gap.last
     });
-    match of_boot {
-        Some(gap) => gap.reason.clone(),
-        None => "has not arrived: on its way, or lost before the log".to_owned(),
-    }
+    of_boot.map(|gap| &*gap.reason)
 }
 
 #[cfg(test)]
@@ -155,7 +209,7 @@ mod tests {
             reason: "damaged".into(),
             at: Timestamp::from_micros(0),
         };
-        let answer = answer(vec![boot(1, &[1, 2, 5, 7], None)], vec![gap]);
+        let answer = answer(vec![boot(1, &[1, 2, 5, 7], None)], &BTreeMap::new(), vec![gap]);
         assert!(!answer.complete);
         assert_eq!(answer.boots[0].holes[0], Hole { first: 3, last: 4, reason: "damaged".into() });
         assert_eq!((answer.boots[0].holes[1].first, answer.boots[0].holes[1].last), (6, 6));
@@ -163,8 +217,22 @@ mod tests {
 
     #[test]
     fn a_lost_end_shows_because_the_next_boot_names_it() {
-        let answer = answer(vec![boot(1, &[1, 2], None), boot(2, &[1], Some((1, 4)))], Vec::new());
+        let boots = vec![boot(1, &[1, 2], None), boot(2, &[1], Some((1, 4)))];
+        let answer = answer(boots, &BTreeMap::new(), Vec::new());
         assert_eq!((answer.boots[0].holes[0].first, answer.boots[0].holes[0].last), (3, 4));
         assert!(answer.boots[1].holes.is_empty());
+    }
+
+    #[test]
+    fn a_boot_of_which_nothing_arrived_is_a_hole_from_its_first_number() {
+        let boots = vec![boot(2, &[1], Some((1, 4))), boot(3, &[1], Some((2, 1)))];
+        let mut absent = named(&boots);
+        absent.remove(&key_of(&boots[0]));
+        let answer = answer(boots, &absent, Vec::new());
+        assert!(!answer.complete);
+        assert_eq!(answer.boots.len(), 3);
+        assert_eq!((answer.boots[0].count, answer.boots[0].holes[0].first), (0, 1));
+        assert_eq!(answer.boots[0].holes[0].last, 4);
+        assert!(answer.boots[1..].iter().all(|boot| boot.holes.is_empty()));
     }
 }
