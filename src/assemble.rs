@@ -22,6 +22,7 @@ use ingest::{
     journal::{Journal, JournalOptions},
     ledger::Ledger,
     log::Log,
+    policy::Watched,
     recorder::{Recorder, RecorderOptions, Status},
     redact::{Redactor, RuleSet},
     relay::{Delivered, Failing},
@@ -31,10 +32,12 @@ use tokio::sync::watch;
 
 use crate::{
     checks::{IndexerCheck, JournalCheck, LedgerCheck, LogCheck, RecorderCheck, RunningCheck},
+    chronicle::Chronicle,
     client_token,
     data_folder::{DataFolder, ServerFile},
     engines::Engines,
     exit,
+    inputs::Inputs,
     lag::{self, Lag},
     listener,
     retention::Retention,
@@ -51,7 +54,7 @@ pub(crate) struct Running {
     /// Where it listens.
     pub(crate) url: String,
     /// Its journal, to be closed when the tasks have ended.
-    pub(crate) journal: Option<Journal>,
+    pub(crate) journal: Journal,
 }
 
 /// What several parts need.
@@ -62,7 +65,7 @@ struct Parts {
     is_fresh: bool,
     instance: Arc<str>,
     supervisor: Supervisor,
-    journal: Option<Journal>,
+    journal: Journal,
     log: Later<Arc<dyn Log>>,
     delivered: Later<watch::Receiver<Delivered>>,
     failing: Later<watch::Receiver<Option<Failing>>>,
@@ -76,7 +79,8 @@ struct Parts {
 /// # Errors
 /// When a setting, the folder or the address cannot be used: then nothing was started.
 pub(crate) async fn assemble(settings: Settings, metrics: MetricsPage, clock: Clock) -> Result<Running> {
-    exit::usage(check_roles(&settings))?;
+    exit::usage(check(&settings))?;
+    let Inputs { rules, policy, key } = exit::usage(Inputs::read(&settings))?;
     let data = DataFolder::open(&settings.data_dir)?;
     let instance: Arc<str> = data.instance(settings.instance.as_deref())?.into();
     let tls = listener::tls(&settings, data.path(), &clock)?;
@@ -84,9 +88,11 @@ pub(crate) async fn assemble(settings: Settings, metrics: MetricsPage, clock: Cl
         format!("cannot listen on {}; choose another --bind-address", settings.bind_address)
     })?;
     let mut parts = Parts::open(settings, clock, &data, instance).await?;
+    parts.watch_journal();
     parts.engines().start().await?;
     let tokens = parts.tokens().await?;
-    let intake = parts.intake()?;
+    let intake = parts.intake(&rules, key)?;
+    parts.chronicle(rules.hash(), policy);
     parts.recorder();
     let index = parts.indexer().await?;
     parts.retention(index.as_ref().map(|(index, _)| index.clone()));
@@ -100,7 +106,13 @@ pub(crate) async fn assemble(settings: Settings, metrics: MetricsPage, clock: Cl
     Ok(Running { supervisor: parts.supervisor, data, url, journal: parts.journal })
 }
 
-fn check_roles(settings: &Settings) -> Result<()> {
+fn check(settings: &Settings) -> Result<()> {
+    if settings.ack == Ack::Log && settings.kafka.is_none() {
+        bail!(
+            "--ack log is refused without --kafka: the journal is the log then, and is gone with its disk; \
+             use --ack journal, or give --kafka a topic with two replicas in sync"
+        );
+    }
     let all = [Role::Intake, Role::Recorder, Role::Indexer, Role::Query];
     let split = all.iter().any(|role| !settings.runs(*role));
     if split && (settings.kafka.is_none() || settings.postgres.is_none()) {
@@ -131,12 +143,9 @@ impl Parts {
         let mut checks: Vec<Box<dyn Check>> = Vec::new();
         let supervisor = Supervisor::default();
         checks.push(Box::new(RunningCheck(supervisor.stop(Phase::Edge))));
-        let embedded = settings.kafka.is_none();
-        let journal = match settings.runs(Role::Intake) || embedded {
-            true => Some(open_journal(&settings, data, &instance, &clock).await?),
-            false => None,
-        };
-        checks.extend(journal.clone().map(|journal| Box::new(JournalCheck(journal)) as Box<dyn Check>));
+        // Every role has something to tell of itself, so every process has a journal.
+        let journal = open_journal(&settings, data, &instance, &clock).await?;
+        checks.push(Box::new(JournalCheck(journal.clone())));
         let (log, ledger) = (Later::new(), Later::new());
         let failing = Later::new();
         checks.push(Box::new(LogCheck { log: log.clone(), failing: failing.clone() }));
@@ -196,28 +205,41 @@ impl Parts {
         Ok(tokens)
     }
 
-    fn intake(&mut self) -> Result<Option<Intake>> {
-        let Some(journal) = self.journal.clone().filter(|_| self.settings.runs(Role::Intake)) else {
-            return Ok(None);
-        };
-        let key_file = self.settings.deployment_key_file.clone();
-        let key = match key_file {
-            Some(file) => DeploymentKey::load(&file)?,
-            None => DeploymentKey::load_or_create(&self.data.join("deployment.key"))?,
-        };
-        let redactor = Arc::new(Redactor::new(&rules(&self.settings)?, &key));
-        let acceptor = Acceptor::new(&key, redactor, self.clock.clone(), Some(self.settings.retention_days));
-        let watched = journal.clone();
+    /// Watches the journal, whose failure ends the process whatever else it runs.
+    fn watch_journal(&mut self) {
+        let journal = self.journal.clone();
         let stop = self.supervisor.stop(Phase::Movers);
         self.supervisor.spawn(Phase::Movers, "journal", async move {
             tokio::select! {
-                () = watched.ended() => bail!("its disk failed; nothing that was acknowledged is lost, start again when the disk is well"),
+                () = journal.ended() => bail!("its disk failed; nothing that was acknowledged is lost, start again when the disk is well"),
                 () = stop.cancelled() => Ok(()),
             }
         });
-        let by_log = self.settings.ack == Ack::Log && self.settings.kafka.is_some();
-        let delivery = by_log.then(|| Delivery::new(self.delivered.clone()));
-        Ok(Some(Intake::new(acceptor, journal, delivery, self.clock.clone())))
+    }
+
+    fn intake(&mut self, rules: &RuleSet, key: Option<DeploymentKey>) -> Result<Option<Intake>> {
+        if !self.settings.runs(Role::Intake) {
+            return Ok(None);
+        }
+        let key = match key {
+            Some(key) => key,
+            None => DeploymentKey::load_or_create(&self.data.join("deployment.key"))?,
+        };
+        let redactor = Arc::new(Redactor::new(rules, &key));
+        let acceptor = Acceptor::new(&key, redactor, self.clock.clone(), Some(self.settings.retention_days));
+        let delivery = (self.settings.ack == Ack::Log).then(|| Delivery::new(self.delivered.clone()));
+        Ok(Some(Intake::new(acceptor, self.journal.clone(), delivery, self.clock.clone())))
+    }
+
+    /// The rules are in force where events come in, the policy in every process that was given one.
+    fn chronicle(&mut self, rules: &str, policy: Option<Watched>) {
+        let rules = self.settings.runs(Role::Intake).then(|| rules.to_owned());
+        let chronicle = Chronicle::open(&self.data, self.journal.clone(), self.clock.clone());
+        let stop = self.supervisor.stop(Phase::Movers);
+        self.supervisor.spawn(Phase::Movers, "chronicle", async move {
+            chronicle.run(rules, policy, stop).await;
+            Ok(())
+        });
     }
 
     fn recorder(&mut self) {
@@ -323,13 +345,6 @@ async fn open_journal(
     };
     let (journal, _) = tokio::task::spawn_blocking(move || Journal::open(&folder, options)).await??;
     Ok(journal)
-}
-
-/// The built-in redaction rules, and those of the file.
-fn rules(settings: &Settings) -> Result<RuleSet> {
-    let Some(file) = &settings.redaction_rules else { return Ok(RuleSet::builtin()) };
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    RuleSet::from_yaml(&text).with_context(|| format!("{} cannot be used", file.display()))
 }
 
 /// An index that is empty beside a ledger that is not has lost its files, or is of another version.

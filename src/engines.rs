@@ -36,7 +36,7 @@ pub(crate) struct Engines<'p> {
     /// The name of this instance.
     pub(crate) instance: Arc<str>,
     /// The journal: the embedded log, or what is relayed to Kafka.
-    pub(crate) journal: Option<Journal>,
+    pub(crate) journal: Journal,
     /// Where tasks that connect run.
     pub(crate) supervisor: &'p mut Supervisor,
     /// The log, once it is there.
@@ -69,7 +69,7 @@ impl Engines<'_> {
     }
 
     async fn local_log(&self) -> Result<()> {
-        let journal = self.journal.clone().context("the embedded log needs the journal")?;
+        let journal = self.journal.clone();
         let (file, indexer) = (self.data.join("log-positions.json"), Indexer::group(&self.instance));
         let opened =
             tokio::task::spawn_blocking(move || LocalLog::open(journal, file, &[recorder::GROUP, &indexer]));
@@ -107,15 +107,10 @@ impl Engines<'_> {
                 check_replicas(&kafka).await?;
             }
             log.set(kafka.clone());
-            match journal {
-                None => stop.cancelled().await,
-                Some(journal) => {
-                    let relay = Relay::new(journal, kafka, recorder::GROUP);
-                    delivered.set(relay.delivered());
-                    failing.set(relay.failing());
-                    relay.run(stop).await?;
-                }
-            }
+            let relay = Relay::new(journal, kafka, recorder::GROUP);
+            delivered.set(relay.delivered());
+            failing.set(relay.failing());
+            relay.run(stop).await?;
             Ok(())
         });
     }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use api::tls::Identity;
 use ingest::time::Clock;
 
-use crate::{data_folder::hostname, settings::Settings};
+use crate::{data_folder::hostname, exit, settings::Settings};
 
 /// What the listener serves with.
 ///
@@ -14,7 +14,9 @@ use crate::{data_folder::hostname, settings::Settings};
 /// When the files that were named cannot be used, or none can be made.
 pub(crate) fn tls(settings: &Settings, data: &Path, clock: &Clock) -> Result<Arc<rustls::ServerConfig>> {
     let identity = match (&settings.tls_cert_file, &settings.tls_private_key_file) {
-        (Some(certificate), Some(key)) => Identity::from_files(certificate, key)?,
+        (Some(certificate), Some(key)) => {
+            exit::usage(Identity::from_files(certificate, key).map_err(anyhow::Error::from))?
+        }
         _ => Identity::self_signed(data, names(settings), clock)?,
     };
     identity.server_config().context("TLS cannot be served")

@@ -6,6 +6,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 mod assemble;
 mod checks;
+mod chronicle;
 mod client;
 mod client_token;
 mod command;
@@ -14,6 +15,7 @@ mod connect;
 mod data_folder;
 mod engines;
 mod exit;
+mod inputs;
 mod lag;
 mod listener;
 mod retention;

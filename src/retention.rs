@@ -27,12 +27,16 @@ pub(crate) struct Retention {
     /// The index, where this process has one.
     pub(crate) index: Option<Index>,
     /// Where the removal is recorded.
-    pub(crate) journal: Option<Journal>,
+    pub(crate) journal: Journal,
 }
 
 impl Retention {
     /// Removes what is due, again and again until `stop`.
     pub(crate) async fn run(self, stop: CancellationToken) {
+        if let Some(ledger) = &self.ledger {
+            // A database that connects late has its turn at once; one that is away for long does not hold up the index.
+            let _ = tokio::time::timeout(EVERY, stop.run_until_cancelled(ledger.wait())).await;
+        }
         while !stop.is_cancelled() {
             self.remove(self.clock.now().day().plus(-(self.days as i32))).await;
             tokio::select! {
@@ -62,11 +66,9 @@ impl Retention {
     async fn record(&self, days: &[Day]) {
         let days: Vec<String> = days.iter().map(ToString::to_string).collect();
         tracing::info!(?days, "retention ended: removed from the ledger");
-        if let Some(journal) = &self.journal {
-            let fact = Fact::Retention { days }.draft(&self.clock);
-            if let Err(error) = journal.append(vec![fact]).await {
-                tracing::warn!(error = chain(&error), "the removal of old days could not be recorded");
-            }
+        let fact = Fact::Retention { days }.draft(&self.clock);
+        if let Err(error) = self.journal.append(vec![fact]).await {
+            tracing::warn!(error = chain(&error), "the removal of old days could not be recorded");
         }
     }
 }

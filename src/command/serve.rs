@@ -10,6 +10,7 @@ use ingest::time::Clock;
 
 use crate::{
     assemble::{self, Running},
+    chronicle,
     config::Config,
     supervise, telemetry,
 };
@@ -37,9 +38,14 @@ async fn serve(running: Running, grace: std::time::Duration) -> Result<()> {
     let Running { supervisor, data, journal, .. } = running;
     let outcome = supervisor.run(supervise::signals(), grace).await;
     data.unpublish();
-    if let Some(journal) = journal
-        && tokio::time::timeout(assemble::CLOSE_TIMEOUT, journal.close()).await.is_err()
-    {
+    let is_orderly = outcome.is_ok();
+    let close = async {
+        if is_orderly {
+            chronicle::stop(&journal, &Clock::system()).await;
+        }
+        journal.close().await;
+    };
+    if tokio::time::timeout(assemble::CLOSE_TIMEOUT, close).await.is_err() {
         tracing::warn!("the journal was not closed in time; the next start cuts what was not acknowledged");
     }
     outcome

@@ -11,7 +11,7 @@ use std::{
 
 use reqwest::{Certificate, Method, RequestBuilder, Response};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// How long a test waits for what an idle machine does within a second or two.
@@ -39,6 +39,21 @@ pub(crate) fn sample(name: &str) -> Option<PathBuf> {
         return None;
     }
     Some(file)
+}
+
+/// The time that lies this long ago, as events write it.
+pub(crate) fn ago(age: Duration) -> String {
+    let micros = (std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap() - age).as_micros() as i64;
+    format!("{:.6}", jiff::Timestamp::from_microsecond(micros).unwrap())
+}
+
+/// An event on one line.
+pub(crate) fn event(id: &str, at: &str) -> String {
+    json!({
+        "level": "Metadata", "auditID": id, "stage": "ResponseComplete", "requestURI": "/", "verb": "get",
+        "user": { "username": "anna" }, "requestReceivedTimestamp": at, "stageTimestamp": at,
+    })
+    .to_string()
 }
 
 /// Waits until `condition` gives something, for at most [`PATIENCE`].
@@ -72,6 +87,11 @@ impl Server {
     pub(crate) fn stopped(args: &[&str]) -> Self {
         let args = args.iter().map(|&arg| arg.to_owned()).collect();
         Self { folder: tempfile::tempdir().unwrap(), args, child: None }
+    }
+
+    /// Other flags, from the next start on.
+    pub(crate) fn set_args(&mut self, args: &[&str]) {
+        self.args = args.iter().map(|&arg| arg.to_owned()).collect();
     }
 
     /// The data folder.

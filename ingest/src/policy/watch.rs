@@ -94,13 +94,13 @@ impl Watched {
         mut self,
         interval: Duration,
         cancel: CancellationToken,
-        mut report: impl FnMut(Result<Change, LoadError>),
+        mut report: impl AsyncFnMut(Result<Change, LoadError>),
     ) {
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while cancel.run_until_cancelled(ticks.tick()).await.is_some() {
             if let Some(news) = self.look().transpose() {
-                report(news);
+                report(news).await;
             }
         }
     }
@@ -184,7 +184,7 @@ mod tests {
         let (_dir, path, watched) = watched();
         let (reports, mut received) = tokio::sync::mpsc::channel(4);
         let cancel = CancellationToken::new();
-        let report = move |news: Result<Change, LoadError>| reports.try_send(news.is_ok()).unwrap();
+        let report = async move |news: Result<Change, LoadError>| reports.try_send(news.is_ok()).unwrap();
         let running = tokio::spawn(watched.run(Duration::from_millis(5), cancel.clone(), report));
         std::fs::write(&path, "rules: [").unwrap();
         assert_eq!(received.recv().await, Some(false));

@@ -1,0 +1,154 @@
+//! What the process records of itself besides its start: which rules and policy came into force, and its end.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use api::errors::chain;
+use ingest::{
+    journal::{AppendError, Journal},
+    pipeline::Fact,
+    policy::Watched,
+    time::Clock,
+};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+/// How often the policy's file is looked at: a change is in force within seconds, and reading a small file costs
+/// next to nothing.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Between two tries while the journal has no room.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The file in the data folder that keeps what was in force last.
+const FILE: &str = "in-force.json";
+
+/// Hashes of what was in force when it was looked at last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct InForce {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rules: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    policy: Option<String>,
+}
+
+/// Writes facts about this instance into its journal.
+#[derive(Debug)]
+pub(crate) struct Chronicle {
+    journal: Journal,
+    clock: Clock,
+    file: PathBuf,
+    known: InForce,
+}
+
+impl Chronicle {
+    /// A chronicle that goes on where the last start left it.
+    pub(crate) fn open(data: &Path, journal: Journal, clock: Clock) -> Self {
+        let file = data.join(FILE);
+        let known = known(&file);
+        Self { journal, clock, file, known }
+    }
+
+    /// Tells of rules and of a policy that are not those of the last start, then of each change of the policy's
+    /// file until `stop`.
+    pub(crate) async fn run(
+        mut self,
+        rules: Option<String>,
+        policy: Option<Watched>,
+        stop: CancellationToken,
+    ) {
+        if let Some(rules) = rules {
+            self.rules(rules, &stop).await;
+        }
+        let Some(policy) = policy else { return stop.cancelled().await };
+        let first = policy.subscribe().borrow().hash.clone();
+        self.policy(first, &stop).await;
+        let cancelled = stop.clone();
+        let report = async move |news| match news {
+            Ok(ingest::policy::Change { new, .. }) => self.policy(new, &stop).await,
+            Err(error) => {
+                tracing::error!(
+                    error = chain(&error),
+                    "the audit policy before stays in force: mend its file"
+                );
+            }
+        };
+        policy.run(LOOK, cancelled, report).await;
+    }
+
+    /// The first rules of a folder are told by every record; only another set is news.
+    async fn rules(&mut self, new: String, stop: &CancellationToken) {
+        let old = self.known.rules.clone();
+        if old.as_ref() == Some(&new) {
+            return;
+        }
+        let fact = Fact::RulesChanged { old: old.clone(), new: new.clone() };
+        if old.is_none() || self.record(&fact, stop).await {
+            self.known.rules = Some(new);
+            self.keep();
+        }
+    }
+
+    async fn policy(&mut self, new: String, stop: &CancellationToken) {
+        let old = self.known.policy.clone();
+        if old.as_ref() == Some(&new) {
+            return;
+        }
+        let fact = Fact::PolicyChanged { old, new: new.clone() };
+        if self.record(&fact, stop).await {
+            self.known.policy = Some(new);
+            self.keep();
+        }
+    }
+
+    /// Waits while the journal has no room. Whether the fact is durable.
+    async fn record(&self, fact: &Fact, stop: &CancellationToken) -> bool {
+        loop {
+            match self.journal.append(vec![fact.draft(&self.clock)]).await {
+                Ok(_) => {
+                    tracing::info!("{fact}");
+                    return true;
+                }
+                Err(AppendError::Ended) => return false,
+                Err(AppendError::Full | AppendError::NoSpace) => {
+                    if stop.run_until_cancelled(tokio::time::sleep(RETRY)).await.is_none() {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+
+    /// When this fails the next start tells the same again, which does no harm.
+    fn keep(&self) {
+        let next = self.file.with_extension("new");
+        let written = serde_json::to_vec(&self.known)
+            .map_err(io::Error::from)
+            .and_then(|json| fs::write(&next, json))
+            .and_then(|()| fs::rename(&next, &self.file));
+        if let Err(error) = written {
+            tracing::warn!(%error, file = %self.file.display(), "what is in force is not kept for the next start");
+        }
+    }
+}
+
+/// A file that is not there or does not read tells nothing.
+fn known(file: &Path) -> InForce {
+    match fs::read(file) {
+        Ok(json) => serde_json::from_slice(&json).unwrap_or_else(|error| {
+            tracing::warn!(%error, file = %file.display(), "what was in force before is not known");
+            InForce::default()
+        }),
+        Err(_) => InForce::default(),
+    }
+}
+
+/// Records that the instance stops in order: the last record of its boot. The journal is closed after it.
+pub(crate) async fn stop(journal: &Journal, clock: &Clock) {
+    if let Err(error) = journal.append(vec![Fact::Stop.draft(clock)]).await {
+        tracing::warn!(error = chain(&error), "the stop could not be recorded");
+    }
+}

@@ -1,0 +1,53 @@
+//! Roles in processes of their own, which meet in Kafka and Postgres.
+
+#![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
+
+#[path = "support/engines.rs"]
+mod engines;
+#[path = "support/server.rs"]
+mod server;
+
+use std::time::Duration;
+
+use engines::{Database, kafka, unique};
+use reqwest::StatusCode;
+use server::{Server, ago, event, eventually};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_process_takes_in_another_one_records_indexes_and_finds() {
+    let (database, topic, kafka) = (Database::create().await, unique("roles"), kafka());
+    let url = database.url();
+    let engines = ["--kafka", &kafka, "--topic", &topic, "--postgres", &url];
+    let with = |roles: &'static str| [&engines[..], &["--roles", roles]].concat();
+    let mut intake = Server::start(&with("intake")).await;
+    let mut query = Server::start(&with("recorder,indexer,query")).await;
+
+    let at = ago(Duration::ZERO);
+    let body = |ids: std::ops::Range<u32>| {
+        ids.map(|id| event(&format!("id-{id}"), &at)).collect::<Vec<_>>().join("\n")
+    };
+    assert!(intake.call().post("split", body(0..50)).await.status().is_success());
+    query.call().until_count("cluster:split", 50).await;
+
+    // Each answers for its own roles alone.
+    assert_eq!(query.call().post("split", body(0..1)).await.status(), StatusCode::NOT_FOUND);
+    let refused = intake.call().get("/v1/events").send().await.unwrap();
+    assert_eq!(refused.status(), StatusCode::NOT_FOUND);
+
+    // Intake goes on while the other one is away, and after each was killed.
+    query.kill();
+    assert!(intake.call().post("split", body(50..100)).await.status().is_success());
+    intake.kill();
+    intake.run().await;
+    query.run().await;
+    query.call().until_count("cluster:split", 100).await;
+    let completeness = eventually("every boot is complete", async || {
+        let answer = query.call().json("/v1/completeness").await;
+        let boots = answer["boots"].as_array().unwrap();
+        (boots.len() == 4 && answer["complete"] == true).then_some(answer)
+    })
+    .await;
+    assert_ne!(completeness["boots"][0]["source"], completeness["boots"][3]["source"], "{completeness}");
+    assert!(query.stop().await.success());
+    assert!(intake.stop().await.success());
+}
