@@ -117,7 +117,11 @@ impl Client {
 
     /// The words for a server that does not answer.
     pub(crate) fn unreachable(&self, error: reqwest::Error) -> anyhow::Error {
-        let hint = if error.is_connect() { "; is `muniment serve` running?" } else { "" };
+        let hint = if error.is_connect() {
+            ": start a server with `muniment serve`, or say --server URL"
+        } else {
+            ""
+        };
         anyhow::Error::new(error).context(format!("cannot reach {}{hint}", self.url))
     }
 }

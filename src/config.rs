@@ -18,9 +18,11 @@ use crate::settings::Settings;
 /// What every variable of ours begins with.
 const PREFIX: &str = "MUNIMENT_";
 
-/// Variables that are not settings of `serve`: those of client commands, of tests, and the file's own.
-const OTHER_VARIABLES: [&str; 7] =
-    ["SERVER", "TOKEN", "CA", "CONFIG", "TEST_KAFKA", "TEST_POSTGRES", "TEST_SEED"];
+/// Variables that are not settings of `serve`: those of client commands, and the file's own.
+const OTHER_VARIABLES: [&str; 4] = ["SERVER", "TOKEN", "CA", "CONFIG"];
+
+/// What the variables of our tests begin with, which say where their engines are.
+const TESTS: &str = "TEST_";
 
 /// Flags of `muniment serve`.
 #[derive(Args, Clone, Debug)]
@@ -149,7 +151,7 @@ fn variable_args(variables: impl IntoIterator<Item = (OsString, OsString)>) -> R
     let mut args = Vec::new();
     for (name, value) in variables {
         let Some(name) = name.to_str().and_then(|n| n.strip_prefix(PREFIX)) else { continue };
-        if OTHER_VARIABLES.contains(&name) {
+        if OTHER_VARIABLES.contains(&name) || name.starts_with(TESTS) {
             continue;
         }
         let key = name.to_ascii_lowercase().replace('_', "-");

@@ -323,35 +323,3 @@ async fn the_metrics_count_what_was_accepted() {
     .await;
     assert!(page.contains("muniment_intake_events_total{cluster=\"counted\"} 1"), "{page}");
 }
-
-#[tokio::test]
-async fn a_start_that_cannot_succeed_says_what_to_do() {
-    let server = Server::start(&[]).await;
-    let data = server.data();
-    let folder = tempfile::tempdir().unwrap();
-    let newer = folder.path().join("newer");
-    fs::create_dir_all(&newer).unwrap();
-    fs::write(newer.join("format"), "99\n").unwrap();
-    let config = folder.path().join("muniment.yaml");
-    fs::write(&config, "\npartitons: 3\n").unwrap();
-    let [data, newer, config] = [&data, &newer, &config].map(|path| path.to_str().unwrap());
-    for (args, expected, code) in [
-        (vec!["--data-dir", data], "in use by another muniment process", 1),
-        (vec!["--data-dir", newer], "written by a newer muniment", 1),
-        (vec!["--config", config], ":2: unknown key \"partitons\"; did you mean \"partitions\"?", 2),
-        (vec!["--config", "/nonexistent.yaml"], "cannot read the configuration file /nonexistent.yaml", 2),
-        (vec!["--roles", "intake"], "--kafka and --postgres", 2),
-        (vec!["--partitons", "3"], "--partitions", 2),
-        (vec!["--bind-address", "192.0.2.1:1"], "choose another --bind-address", 1),
-    ] {
-        let mut command = server::muniment();
-        command.arg("serve").args(&args);
-        if !args.contains(&"--data-dir") {
-            command.arg("--data-dir").arg(folder.path().join("fresh"));
-        }
-        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-        let error = String::from_utf8(output.stderr).unwrap();
-        assert!(error.contains(expected), "{args:?}: {error}");
-        assert_eq!(output.status.code(), Some(code), "{args:?}: {error}");
-    }
-}

@@ -1,6 +1,6 @@
 //! `muniment import`: sends audit log files to the running server, and tells what became of them.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::Args;
@@ -53,7 +53,7 @@ pub(crate) fn run(args: ImportArgs) -> Result<ExitCode> {
     let cluster: api::cluster::ClusterName = exit::usage(args.cluster.parse().map_err(anyhow::Error::from))?;
     let client = Client::find(&args.client)?;
     let summary = block_on_two(import(&client, &cluster.to_string(), &args))?;
-    println!("{}", if args.json { summary.json() } else { summary.text() });
+    writeln!(std::io::stdout(), "{}", if args.json { summary.json() } else { summary.text() })?;
     Ok(if summary.rejected > 0 { ExitCode::from(exit::REJECTED) } else { ExitCode::SUCCESS })
 }
 

@@ -1,6 +1,10 @@
 //! `muniment rebuild`: asks the server for a new index and shows how far it is.
 
-use std::{io::IsTerminal, process::ExitCode, time::Duration};
+use std::{
+    io::{IsTerminal, Write},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -50,7 +54,7 @@ async fn rebuild(client: &Client) -> Result<ExitCode> {
         }
     }
     bar.finish_and_clear();
-    println!("the index was made anew and is in use: {} records", bar.position());
+    writeln!(std::io::stdout(), "the index was made anew and is in use: {} records", bar.position())?;
     Ok(ExitCode::SUCCESS)
 }
 

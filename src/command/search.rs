@@ -45,8 +45,8 @@ pub(crate) struct SearchArgs {
     /// Comma-separated values with a heading
     #[arg(long)]
     csv: bool,
-    /// Go on with events as they arrive
-    #[arg(long)]
+    /// Show events as they arrive from now on, until interrupted
+    #[arg(long, conflicts_with_all = ["from", "to", "limit"])]
     follow: bool,
     #[command(flatten)]
     client: ClientArgs,
@@ -76,18 +76,24 @@ async fn search<W: Write>(client: &Client, args: &SearchArgs, renderer: &mut Ren
     }
     let mut left = args.limit;
     let mut cursor: Option<String> = None;
+    let mut found = left == 0;
     while left > 0 {
         let page = page(client, args, left.min(PAGE), cursor.as_deref()).await?;
         let items = page["items"].as_array().map(Vec::as_slice).unwrap_or_default();
         renderer.items(items.iter().take(left))?;
         left = left.saturating_sub(items.len());
+        found |= !items.is_empty();
         warn_if_partial(&page);
         cursor = page["next"].as_str().map(str::to_owned);
         if cursor.is_none() || items.is_empty() {
             break;
         }
     }
-    renderer.end()
+    renderer.end()?;
+    if !found && !args.json && !args.csv {
+        eprintln!("no event matches");
+    }
+    Ok(())
 }
 
 async fn page(client: &Client, args: &SearchArgs, limit: usize, cursor: Option<&str>) -> Result<Value> {

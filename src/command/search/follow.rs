@@ -24,13 +24,16 @@ pub(super) async fn follow<W: Write>(
     args: &SearchArgs,
     renderer: &mut Renderer<'_, W>,
 ) -> Result<()> {
+    renderer.begin()?;
+    renderer.flush()?;
     let mut last_id: Option<String> = None;
-    let mut failures = 0;
+    let (mut failures, mut reached) = (0, false);
     while failures < MAX_FAILURES {
-        match listen(client, args, renderer, &mut last_id).await {
+        match listen(client, args, renderer, &mut last_id, &mut reached).await {
             Ok(true) => failures = 0,
             Ok(false) => failures += 1,
-            Err(error) if is_final(&error) => return Err(error),
+            // A server that never answered is not there; one that did is waited for.
+            Err(error) if !reached || is_final(&error) => return Err(error),
             Err(error) => {
                 failures += 1;
                 eprintln!("warning: {error:#}; trying again");
@@ -55,12 +58,14 @@ async fn listen<W: Write>(
     args: &SearchArgs,
     renderer: &mut Renderer<'_, W>,
     last_id: &mut Option<String>,
+    reached: &mut bool,
 ) -> Result<bool> {
     let mut request = client.request(Method::GET, "/v1/tail").query(&[("q", &args.query)]);
     if let Some(id) = last_id.as_deref() {
         request = request.header("Last-Event-ID", id);
     }
     let mut response = client.send(request).await?;
+    *reached = true;
     let (mut buffer, mut came) = (Vec::new(), false);
     while let Some(chunk) = response.chunk().await? {
         buffer.extend_from_slice(&chunk);

@@ -94,7 +94,11 @@ impl<'w, W: Write> Renderer<'w, W> {
         self.flush()
     }
 
-    fn begin(&mut self) -> Result<()> {
+    /// Writes the heading, once.
+    ///
+    /// # Errors
+    /// When `out` does not take it.
+    pub(crate) fn begin(&mut self) -> Result<()> {
         if std::mem::replace(&mut self.begun, true) {
             return Ok(());
         }
