@@ -24,8 +24,6 @@ pub(super) async fn follow<W: Write>(
     args: &SearchArgs,
     renderer: &mut Renderer<'_, W>,
 ) -> Result<()> {
-    renderer.begin()?;
-    renderer.flush()?;
     let mut last_id: Option<String> = None;
     let (mut failures, mut reached) = (0, false);
     while failures < MAX_FAILURES {
@@ -66,6 +64,8 @@ async fn listen<W: Write>(
     }
     let mut response = client.send(request).await?;
     *reached = true;
+    renderer.begin()?;
+    renderer.flush()?;
     let (mut buffer, mut came) = (Vec::new(), false);
     while let Some(chunk) = response.chunk().await? {
         buffer.extend_from_slice(&chunk);

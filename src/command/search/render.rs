@@ -10,7 +10,7 @@ use crate::table;
 const HEADINGS: [&str; 7] = ["TIME", "CLUSTER", "USER", "VERB", "OBJECT", "CODE", "ID"];
 const WIDTHS: [usize; 7] = [27, 12, 32, 10, 48, 4, 36];
 
-const CSV_HEADINGS: [&str; 21] = [
+const CSV_HEADINGS: [&str; 22] = [
     "id",
     "ts",
     "cluster",
@@ -32,6 +32,7 @@ const CSV_HEADINGS: [&str; 21] = [
     "decision",
     "uri",
     "audit_id",
+    "message",
 ];
 
 /// One of the looks.
@@ -161,14 +162,24 @@ fn object(event: &Value) -> String {
     fallbacks.into_iter().find(|text| !text.is_empty()).unwrap_or_default()
 }
 
+/// What the answer says, or the fact.
+fn message(event: &Value) -> String {
+    let answer = &event["responseStatus"]["message"];
+    text(if answer.is_null() { &event["message"] } else { answer })
+}
+
+/// A fact has a type in place of a verb.
+fn verb(event: &Value) -> String {
+    text(if event["verb"].is_null() { &event["type"] } else { &event["verb"] })
+}
+
 fn table_row(item: &Value) -> [String; 7] {
     let event = &item["event"];
-    let verb = if event["verb"].is_null() { &event["type"] } else { &event["verb"] };
     [
         text(&item["at"]),
         text(&item["cluster"]),
         user(event),
-        text(verb),
+        verb(event),
         object(event),
         text(&event["responseStatus"]["code"]),
         text(&item["id"]),
@@ -185,7 +196,7 @@ fn csv_row(item: &Value) -> Vec<String> {
         text(&item["kind"]),
         text(&event["level"]),
         text(&event["stage"]),
-        text(&event["verb"]),
+        verb(event),
         text(&event["user"]["username"]),
         list(&event["user"]["groups"]),
         list(&event["sourceIPs"]),
@@ -200,6 +211,7 @@ fn csv_row(item: &Value) -> Vec<String> {
         text(&event["annotations"]["authorization.k8s.io/decision"]),
         text(&event["requestURI"]),
         text(&event["auditID"]),
+        message(event),
     ]
 }
 
