@@ -57,7 +57,7 @@ impl Acceptor {
         check_kind(&event)?;
         check_names(&event)?;
         let at = self.time(&event)?;
-        let id = self.ids.id(&event, at);
+        let id = self.ids.id(cluster, &event, at);
         let redacted = self.redactor.redact(&event);
         bounded(redacted.bytes.len())?;
         Ok(Draft {

@@ -25,13 +25,16 @@ impl IntakeIds {
         Self(key.mac("muniment intake id v1"))
     }
 
-    /// The id of an event as it was received, before redaction; `at` is its stageTimestamp.
+    /// The id of an event of `cluster` as it was received, before redaction; `at` is its stageTimestamp.
     ///
-    /// It is a UUID of version 8: 48 bits of milliseconds, then bits of the HMAC over the event's top-level members
-    /// as received, in order, without `kind` and `apiVersion` and without the space between members. So an item of
-    /// a webhook's EventList and the line of a log file give one id, whoever receives it and whenever.
-    pub fn id(&self, event: &EventView<'_>, at: Timestamp) -> RecordId {
+    /// It is a UUID of version 8: 48 bits of milliseconds, then bits of the HMAC over the cluster's name, a zero byte
+    /// and the event's top-level members as received, in order, without `kind` and `apiVersion` and without the space
+    /// between members. So an item of a webhook's EventList and the line of a log file give one id, whoever receives
+    /// it and whenever; and nobody who may send for one cluster can stand in the way of another's event.
+    pub fn id(&self, cluster: &str, event: &EventView<'_>, at: Timestamp) -> RecordId {
         let mut mac = self.0.clone();
+        mac.update(cluster.as_bytes());
+        mac.update(&[0]);
         update_compact(&mut mac, event);
         let digest = mac.finalize().into_bytes();
         let mut bytes = [0; 16];
@@ -58,11 +61,6 @@ fn update_compact(mac: &mut Hmac<Sha256>, event: &EventView<'_>) {
     mac.update(b"}");
 }
 
-/// The id of an event taken in, for callers that need one: see [`IntakeIds::id`].
-pub fn intake_id(key: &DeploymentKey, event: &EventView<'_>, at: Timestamp) -> RecordId {
-    IntakeIds::new(key).id(event, at)
-}
-
 /// A fresh id for a record that we write ourselves: a UUIDv7 of the instant `at`.
 pub fn own_id(at: Timestamp) -> RecordId {
     let random = Uuid::new_v4().into_bytes();
@@ -81,9 +79,19 @@ mod tests {
         r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"x","stage":"Panic"}"#;
     const ITEM: &str = r#"{"level":"Metadata","auditID":"x","stage":"Panic"}"#;
 
-    fn id(text: &str) -> RecordId {
+    fn id_in(cluster: &str, text: &str) -> RecordId {
         let event = EventView::parse(text.as_bytes()).unwrap();
-        intake_id(&DeploymentKey::from_bytes([7; 32]), &event, Timestamp::from_micros(1_767_323_045_000_999))
+        let ids = IntakeIds::new(&DeploymentKey::from_bytes([7; 32]));
+        ids.id(cluster, &event, Timestamp::from_micros(1_767_323_045_000_999))
+    }
+
+    fn id(text: &str) -> RecordId {
+        id_in("demo", text)
+    }
+
+    #[test]
+    fn the_same_bytes_from_another_cluster_are_another_event() {
+        assert_ne!(id_in("demo", ITEM), id_in("prod", ITEM));
     }
 
     #[test]
@@ -127,7 +135,8 @@ mod tests {
         assert_ne!(id(ITEM), id(&ITEM.replace('x', "y")));
         let event = EventView::parse(ITEM.as_bytes()).unwrap();
         let at = Timestamp::from_micros(0);
-        let [a, b] = [1, 2].map(|n| intake_id(&DeploymentKey::from_bytes([n; 32]), &event, at));
+        let [a, b] =
+            [1, 2].map(|n| IntakeIds::new(&DeploymentKey::from_bytes([n; 32])).id("demo", &event, at));
         assert_ne!(a, b);
     }
 
