@@ -58,7 +58,7 @@ impl Marks {
                     &mut rule,
                     member.value.as_str().is_some_and(|r| self.names.contains(&*r)),
                 ),
-                "len" => std::mem::replace(&mut len, member.value.raw().bytes().all(|b| b.is_ascii_digit())),
+                "len" => std::mem::replace(&mut len, is_len(member.value.raw())),
                 "hmac" => std::mem::replace(&mut hmac, member.value.as_str().is_some_and(|h| is_hmac(&h))),
                 _ => return false,
             };
@@ -75,8 +75,7 @@ impl Marks {
         let (rule, rest) = rest.split_once(",len=")?;
         let (len, rest) = rest.split_once(",hmac=")?;
         let hmac = rest.get(..64)?;
-        let number = (1..=10).contains(&len.len()) && len.bytes().all(|b| b.is_ascii_digit());
-        let valid = self.names.contains(rule) && number && is_hmac(hmac) && rest[64..].starts_with(')');
+        let valid = self.names.contains(rule) && is_len(len) && is_hmac(hmac) && rest[64..].starts_with(')');
         valid.then(|| text.len() - rest.len() + 65)
     }
 
@@ -90,6 +89,11 @@ impl Marks {
         let starts = memchr::memmem::find_iter(text.as_bytes(), OPENING);
         starts.filter_map(|start| Some((start, start + self.text_len(&text[start..])?))).collect()
     }
+}
+
+/// A length as we write it; more digits could carry something.
+fn is_len(text: &str) -> bool {
+    (1..=10).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit())
 }
 
 fn is_hmac(text: &str) -> bool {

@@ -241,15 +241,22 @@ fn builtin_texts() -> Vec<TextRule> {
         rule(
             "url-secret",
             &["token=", "secret=", "password=", "passwd=", "api_key=", "apikey="],
-            r#"[?&](?:[A-Za-z]+_)?(?:token|secret|password|passwd|api_?key)=(?P<secret>[^&\s"'<>]+)"#.into(),
+            r#"[?&](?:[A-Za-z0-9]+[_-])*(?:token|secret|password|passwd|api_?key)=(?P<secret>[^&\s"'<>]+)"#.into(),
         ),
         rule("url-password", &["://"], r#"://[^/\s:@"'<>]*:(?P<secret>[^/\s:@"'<>]+)@"#.into()),
         TextRule {
             base64: true,
             ..rule(
                 "base64",
-                &["ZXlK", "LS0tLS1CRUdJTi"],
-                "(?:ZXlK|LS0tLS1CRUdJTi)[A-Za-z0-9+/_-]{16,}={0,2}".into(),
+                // The beginning of a JWT, and of a PEM text wherever it lies in a group of three bytes.
+                &["ZXlK", "LS0tLS1CRUdJTi", "0tLS0tQkVHSU", "tLS0tLUJFR0lO"],
+                // The programs that wrap base64 do so after 64 or 76 characters; a last line of fewer than 40 holds
+                // little more than the closing line of a key.
+                concat!(
+                    "(?:ZXlK|[A-Za-z0-9+/_-]*(?:LS0tLS1CRUdJTi|0tLS0tQkVHSU|tLS0tLUJFR0lO))[A-Za-z0-9+/_-]{16,}",
+                    r"(?:\r?\n[ \t]*[A-Za-z0-9+/_-]{40,})*={0,2}",
+                )
+                .into(),
             )
         },
     ]

@@ -15,9 +15,10 @@ const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
     .with_decode_padding_mode(DecodePaddingMode::Indifferent)
     .with_decode_allow_trailing_bits(true);
 
-/// Decodes a run of base64 characters of either alphabet, of which the last ones may be something else.
+/// Decodes a run of base64 characters of either alphabet, in one line or several, of which the last ones may be something else.
 fn decode_run(text: &str) -> Option<Vec<u8>> {
-    let text = text.trim_end_matches('=').replace('-', "+").replace('_', "/");
+    let mut text = text.trim_end_matches('=').replace('-', "+").replace('_', "/");
+    text.retain(|c| !c.is_ascii_whitespace());
     let whole = text.len() - usize::from(text.len() % 4 == 1);
     GeneralPurpose::new(&STANDARD, LENIENT).decode(&text[..whole]).ok()
 }
@@ -74,12 +75,12 @@ impl Texts {
 
     /// The secrets within a decoded text, in order, none overlapping another; markers are left alone.
     pub(super) fn find(&self, text: &str, marks: &Marks) -> Vec<Secret<'_>> {
-        let mut found = self.find_plain(text);
-        if !found.is_empty() {
-            let kept = marks.spans(text);
-            found.retain(|s| !kept.iter().any(|&(start, end)| start < s.end && s.start < end));
+        let found = self.find_plain(text);
+        if found.is_empty() {
+            return found;
         }
-        found
+        let kept = marks.spans(text);
+        found.into_iter().flat_map(|secret| around(text, secret, &kept)).collect()
     }
 
     fn find_plain(&self, text: &str) -> Vec<Secret<'_>> {
@@ -113,6 +114,27 @@ impl Texts {
     fn find_once(&self, text: &str) -> Option<&str> {
         self.rules.iter().filter(|r| !r.encoded && r.regex.is_match(text)).map(|r| r.name.as_str()).next()
     }
+}
+
+/// What of a secret lies outside the markers. Markers can be forged: one within a secret must not shield the rest of it.
+fn around<'r>(text: &str, secret: Secret<'r>, marks: &[(usize, usize)]) -> Vec<Secret<'r>> {
+    let inside: Vec<_> =
+        marks.iter().filter(|(start, end)| *start < secret.end && secret.start < *end).collect();
+    if inside.is_empty() {
+        return vec![secret];
+    }
+    let starts = std::iter::once(secret.start).chain(inside.iter().map(|mark| mark.1));
+    let ends = inside.iter().map(|mark| mark.0).chain(std::iter::once(secret.end));
+    starts
+        .zip(ends)
+        .filter(|(start, end)| start < end)
+        .map(|(start, end)| Secret {
+            start,
+            end,
+            rule: secret.rule,
+            value: text.as_bytes()[start..end].to_vec(),
+        })
+        .collect()
 }
 
 /// Secrets that overlap become one, under the rule of the first: dropping either would leave a part of it.
