@@ -43,6 +43,9 @@ const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Refused items that an answer tells of one by one; the count tells of all.
 const MAX_ERRORS: usize = 1_000;
 
+/// Items that one request may say its sender could not read; `muniment import` sends at most so many at a time.
+const MAX_UNREADABLE: u64 = 1_000;
+
 /// What is read of a body at a time.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -120,6 +123,11 @@ pub(crate) async fn receive(
 ) -> Result<Json<IntakeAnswer>, ApiError> {
     let cluster: ClusterName =
         cluster.parse().map_err(|e| ApiError::bad_request("bad_cluster", format!("{e}")))?;
+    if options.unreadable > MAX_UNREADABLE {
+        let message =
+            format!("unreadable is {}: a request tells of at most {MAX_UNREADABLE}", options.unreadable);
+        return Err(ApiError::bad_request("bad_unreadable", message));
+    }
     let _permit = intake.0.permits.try_acquire().map_err(|_| {
         ApiError::too_much("busy", format!("{MAX_REQUESTS} intake requests are being worked on already"))
     })?;
@@ -237,10 +245,10 @@ impl Receiving {
             return Err(self.broken_off(error).await);
         }
         self.record_refusals().await?;
+        metrics::accepted(&self.cluster, self.answer.accepted);
         if let (Some(delivery), Some(receipt)) = (&self.intake.delivery, &self.receipt) {
             delivery.wait(receipt.next).await?;
         }
-        metrics::accepted(&self.cluster, self.answer.accepted);
         match (self.answer.accepted, self.answer.rejected) {
             (0, 1..) => Err(self.nothing_kept()),
             _ => Ok(self.answer),

@@ -38,6 +38,7 @@ macro_rules! ledger_law_tests {
             positions_belong_to_a_log
             gaps_are_kept_once
             a_boot_tells_of_itself_once
+            an_absurd_count_of_rejected_items_stops_nothing
         );
     };
     (@ $fresh:expr; $($law:ident)*) => {
@@ -375,6 +376,26 @@ pub async fn gaps_are_kept_once<L: Ledger, G>(fresh: impl AsyncFn() -> (L, G)) {
     all.moves.clear();
     apply(&ledger, &all).await;
     assert_eq!(ledger.gaps().await.unwrap(), all.gaps);
+}
+
+/// A count that a client made up must not stop the ledger: it is kept as large as the column can say.
+pub async fn an_absurd_count_of_rejected_items_stops_nothing<L: Ledger, G>(fresh: impl AsyncFn() -> (L, G)) {
+    let (ledger, _keep) = fresh().await;
+    let clock = Clock::from_fn(|| NOON.parse().unwrap());
+    let mut all = records(1..=3);
+    for record in &mut all {
+        let fact = Fact::Rejected {
+            cluster: "demo".into(),
+            count: u64::MAX,
+            reasons: BTreeMap::new(),
+            places: Vec::new(),
+        };
+        record.envelope.kind = Kind::Pipeline;
+        record.event = fact.draft(&clock).event;
+    }
+    apply(&ledger, &batch(0, 2, all[..2].to_vec())).await;
+    apply(&ledger, &batch(2, 3, all[2..].to_vec())).await;
+    assert_eq!(ledger.boots(always()).await.unwrap()[0].rejected, i64::MAX as u64);
 }
 
 /// Law 6, for what an instance says of itself.

@@ -109,7 +109,7 @@ impl<'a> News<'a> {
         match fact {
             Fact::Boot { previous, .. } => self.previous = *previous,
             Fact::Gap { gap } => self.gaps.push(gap),
-            Fact::Rejected { count, .. } => self.rejected += count,
+            Fact::Rejected { count, .. } => self.rejected = self.rejected.saturating_add(*count),
             _ => {}
         }
     }

@@ -317,7 +317,8 @@ async fn note_receipt(
         .await?;
     }
     sqlx::query(
-        "UPDATE boot SET duplicates = duplicates + $2, rejected = rejected + $3, \
+        "UPDATE boot SET duplicates = duplicates + $2, \
+         rejected = least(rejected::numeric + $3, 9223372036854775807)::bigint, \
          previous_boot = coalesce($4, previous_boot), previous_seq = coalesce($5, previous_seq), \
          first_received = least(first_received, $6), last_received = greatest(last_received, $7) WHERE id = $1",
     )

@@ -306,7 +306,7 @@ async fn note_receipt(
         .await?;
     }
     sqlx::query(
-        "UPDATE boot SET duplicates = duplicates + ?, rejected = rejected + ?, \
+        "UPDATE boot SET duplicates = duplicates + ?, rejected = min(rejected + ?, 9223372036854775807), \
          previous_boot = coalesce(?, previous_boot), previous_seq = coalesce(?, previous_seq) WHERE id = ?",
     )
     .bind(int(news.numbers.saturating_sub(inserted)))
