@@ -182,6 +182,8 @@ struct Inner {
     snapshot: PathBuf,
     clock: Clock,
     known: RwLock<HashMap<Uuid, Token>>,
+    /// Held from a change of the table until memory and snapshot have it, so that none of them goes back in time.
+    changing: tokio::sync::Mutex<()>,
 }
 
 impl Tokens {
@@ -197,7 +199,7 @@ impl Tokens {
             Err(source) => return Err(TokenError::File { path: snapshot, source }),
         };
         let known = RwLock::new(by_id(known));
-        Ok(Self(Arc::new(Inner { store, snapshot, clock, known })))
+        Ok(Self(Arc::new(Inner { store, snapshot, clock, known, changing: tokio::sync::Mutex::default() })))
     }
 
     /// The token that `bearer` is, when it is one that was not revoked. The comparison takes the same time wherever it fails.
@@ -223,6 +225,7 @@ impl Tokens {
     /// # Errors
     /// When the database does not take it, or there are too many.
     pub async fn adopt(&self, secret: &Secret, scope: Scope, label: &str) -> Result<Token, TokenError> {
+        let _changing = self.0.changing.lock().await;
         if self.read().values().filter(|t| t.revoked_at.is_none()).count() >= MAX_TOKENS {
             return Err(TokenError::TooMany);
         }
@@ -245,11 +248,12 @@ impl Tokens {
     /// # Errors
     /// When there is none of that id, or the database does not answer.
     pub async fn revoke(&self, id: Uuid) -> Result<Token, TokenError> {
+        let _changing = self.0.changing.lock().await;
         let at = self.0.clock.now();
         if !self.store()?.revoke(id, at).await? {
             return Err(TokenError::Unknown(id));
         }
-        self.refresh().await?;
+        self.read_table().await?;
         self.find(id).ok_or(TokenError::Unknown(id))
     }
 
@@ -271,6 +275,12 @@ impl Tokens {
     /// # Errors
     /// When the database does not answer; what was known stays.
     pub async fn refresh(&self) -> Result<(), TokenError> {
+        let _changing = self.0.changing.lock().await;
+        self.read_table().await
+    }
+
+    /// For who holds `changing`.
+    async fn read_table(&self) -> Result<(), TokenError> {
         let fresh = by_id(self.store()?.all(MAX_TOKENS).await?);
         let changed = *self.read() != fresh;
         if changed {
