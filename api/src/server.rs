@@ -10,7 +10,7 @@ use std::{
 use axum::{
     Router,
     extract::{DefaultBodyLimit, MatchedPath, Request},
-    http::{HeaderName, HeaderValue},
+    http::{HeaderName, HeaderValue, Method},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
@@ -138,12 +138,26 @@ async fn observe(request: Request, next: Next) -> Response {
         }
         let (status, elapsed) = (response.status().as_u16(), started.elapsed());
         let route: &str = route.get().map_or("unknown", |r: &MatchedPath| r.as_str());
-        metrics::request(route, method.as_str(), status, elapsed.as_secs_f64());
+        metrics::request(route, known(&method), status, elapsed.as_secs_f64());
         tracing::debug!(status, ?elapsed, "answered");
         response
     }
     .instrument(span)
     .await
+}
+
+/// A method's name, or one name for all that clients make up, so that metrics have a bound.
+fn known(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "DELETE" => "DELETE",
+        "HEAD" => "HEAD",
+        "OPTIONS" => "OPTIONS",
+        "PATCH" => "PATCH",
+        _ => "other",
+    }
 }
 
 /// Filled in where the route is known, read where the request is measured.
