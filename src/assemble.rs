@@ -1,6 +1,11 @@
 //! The composition root: builds every part that the roles of this process need, and starts them.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use api::{
@@ -87,11 +92,15 @@ pub(crate) async fn assemble(settings: Settings, metrics: MetricsPage, clock: Cl
     let listener = Listener::bind(settings.bind_address).with_context(|| {
         format!("cannot listen on {}; choose another --bind-address", settings.bind_address)
     })?;
+    let key = match key {
+        Some(key) => key,
+        None => own_key(data.path())?,
+    };
     let mut parts = Parts::open(settings, clock, &data, instance).await?;
     parts.watch_journal();
     parts.engines().start().await?;
     let tokens = parts.tokens().await?;
-    let intake = parts.intake(&rules, key)?;
+    let intake = parts.intake(&rules, &key)?;
     parts.chronicle(rules.hash(), policy);
     parts.recorder();
     let index = parts.indexer().await?;
@@ -217,16 +226,12 @@ impl Parts {
         });
     }
 
-    fn intake(&mut self, rules: &RuleSet, key: Option<DeploymentKey>) -> Result<Option<Intake>> {
+    fn intake(&mut self, rules: &RuleSet, key: &DeploymentKey) -> Result<Option<Intake>> {
         if !self.settings.runs(Role::Intake) {
             return Ok(None);
         }
-        let key = match key {
-            Some(key) => key,
-            None => DeploymentKey::load_or_create(&self.data.join("deployment.key"))?,
-        };
-        let redactor = Arc::new(Redactor::new(rules, &key));
-        let acceptor = Acceptor::new(&key, redactor, self.clock.clone(), Some(self.settings.retention_days));
+        let redactor = Arc::new(Redactor::new(rules, key));
+        let acceptor = Acceptor::new(key, redactor, self.clock.clone(), Some(self.settings.retention_days));
         let delivery = (self.settings.ack == Ack::Log).then(|| Delivery::new(self.delivered.clone()));
         Ok(Some(Intake::new(acceptor, self.journal.clone(), delivery, self.clock.clone())))
     }
@@ -368,3 +373,16 @@ async fn rebuild(
 
 /// How long closing the journal may take once the tasks have ended.
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The key of this data folder, made before its journal and never again: under another one no event would have its former id.
+fn own_key(data: &Path) -> Result<DeploymentKey> {
+    let file = data.join("deployment.key");
+    if !file.exists() && data.join("journal").exists() {
+        bail!(
+            "{} is missing, and this data folder has been used: put the key back from a backup, or name it with \
+             --deployment-key-file; under a new key, events that arrive again would be kept twice",
+            file.display()
+        );
+    }
+    Ok(DeploymentKey::load_or_create(&file)?)
+}

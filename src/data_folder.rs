@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
@@ -35,7 +36,11 @@ impl DataFolder {
     /// # Errors
     /// When another process has it, a newer version wrote it, or it cannot be written.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        fs::create_dir_all(path)
+        // What a journal and a ledger hold is for its owner alone.
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
             .with_context(|| format!("cannot make the data folder {}", path.display()))?;
         let path =
             path.canonicalize().with_context(|| format!("cannot use the data folder {}", path.display()))?;

@@ -42,6 +42,28 @@ async fn refused(args: &[&str], sentence: &str, code: i32) {
 }
 
 #[tokio::test]
+async fn a_used_data_folder_without_its_key_is_not_given_another_one() {
+    let mut server = Server::start(&[]).await;
+    server.stop().await;
+    fs::remove_file(server.data().join("deployment.key")).unwrap();
+    let output = server.output(&["serve", "--bind-address", "127.0.0.1:0"]).await;
+    assert!(!output.status.success());
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("deployment.key is missing") && text.contains("--deployment-key-file"), "{text}");
+}
+
+#[tokio::test]
+async fn a_made_up_count_of_unreadable_items_is_refused() {
+    let server = Server::start(&[]).await;
+    for count in ["1001", "9223372036854775000", "18446744073709551615"] {
+        let response = server.call().post(&format!("demo?unreadable={count}"), "{\"bad\":1}").await;
+        let status = response.status();
+        let answer: serde_json::Value = response.json().await.unwrap();
+        assert_eq!((status.as_u16(), &answer["error"]["code"]), (400, &"bad_unreadable".into()), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_flag_names_what_was_meant() {
     for (args, sentence) in [
         (&["--partitons", "3"][..], "--partitions"),

@@ -108,6 +108,29 @@ fn secret(p: &mut Planted, shape: &str) -> Value {
     })
 }
 
+/// A private key in base64 as `base64` prints it, each line a secret of its own.
+fn wrapped_key(p: &mut Planted) -> String {
+    let body: String = (0..8).map(|_| STANDARD.encode(uuid::Uuid::new_v4().as_bytes()) + "\n").collect();
+    let pem = format!(" -----BEGIN PRIVATE KEY-----\n{body}-----END PRIVATE KEY-----\n");
+    let encoded = STANDARD.encode(pem);
+    let lines: Vec<&str> =
+        encoded.as_bytes().chunks(76).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    let whole = lines.iter().filter(|line| line.len() == 76);
+    p.0.extend(whole.map(|line| ("wrapped base64 of a key".to_owned(), (*line).to_owned())));
+    lines.join("\n")
+}
+
+/// A private key with what looks like a marker within.
+fn forged_marker(p: &mut Planted) -> String {
+    let marker = format!("$redacted(rule=jwt,len=1,hmac={})", "0".repeat(64));
+    let [before, after] = ["before", "after"].map(|side| {
+        let line = STANDARD.encode(uuid::Uuid::new_v4().simple().to_string());
+        p.0.push((format!("{side} a forged marker"), line.clone()));
+        line
+    });
+    format!("-----BEGIN PRIVATE KEY-----\n{before}\n{marker}\n{after}\n-----END PRIVATE KEY-----\n")
+}
+
 fn bodiless(mut object: Value) -> Value {
     object.as_object_mut().unwrap().retain(|key, _| key != "kind" && key != "apiVersion");
     object
@@ -195,6 +218,14 @@ fn shapes(p: &mut Planted) -> Vec<Value> {
         None,
         json!({ "requestObject": {
         "kind": "ConfigMap", "apiVersion": "v1", "data": { "key.pem": pem } } }),
+    ));
+    let (wrapped, forged) = (wrapped_key(p), forged_marker(p));
+    events.push(event(
+        "create",
+        "configmaps",
+        None,
+        json!({ "requestObject": {
+        "kind": "ConfigMap", "apiVersion": "v1", "data": { "wrapped": wrapped, "forged": forged } } }),
     ));
     let uri = format!("/api/v1/namespaces/shop/pods?access_token={}", p.jwt("URL"));
     events.push(event("list", "pods", None, json!({ "requestURI": uri })));
