@@ -1,12 +1,13 @@
 //! `GET /v1/completeness`: what every source numbered, what of it arrived, and why the rest did not.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},
     response::IntoResponse,
 };
+use index::ALL_TIME;
 use ingest::{
     ledger::{BootSummary, Gap},
     record::Boot,
@@ -26,10 +27,11 @@ pub(crate) struct CompletenessQuery {
 
 #[derive(Debug, Serialize)]
 struct Answer {
-    /// Whether no number of the boots below is missing.
+    /// Whether no number of the boots below is missing, and no range of the log was noticed to be lost.
     complete: bool,
     boots: Vec<BootView>,
-    /// Every range that was noticed to be lost, whether of a boot or of a partition of the log.
+    /// Ranges that were noticed to be lost in this time, whether of a boot or of a partition of the log, and those of
+    /// the boots above whenever they were noticed.
     gaps: Vec<Gap>,
 }
 
@@ -71,19 +73,23 @@ pub(crate) async fn completeness(
     let Query(asked) = query?;
     let range = when::range(asked.from.as_deref(), asked.to.as_deref(), search.clock.now())?;
     let ledger = search.ledger()?;
-    let start = range.start;
-    let boots = ledger.boots(range).await?;
-    let mut absent = named(&boots);
-    absent.retain(|key, _| !boots.iter().any(|boot| *key == key_of(boot)));
+    let boots = ledger.boots(range.clone()).await?;
+    // The boot that tells where one ended may have begun after the range.
+    let later = ledger.boots(range.end..ALL_TIME.end).await?;
+    let ends = named(boots.iter().chain(&later));
+    let mut absent = ends.clone();
+    absent.retain(|(_, boot), _| boot.started() < range.end);
+    for boot in boots.iter().chain(&later) {
+        absent.remove(&key_of(boot));
+    }
     // A boot that is named may have been over before the range began: then it is not missing.
     if !absent.is_empty() {
-        let earlier = ledger.boots(Timestamp::from_micros(0)..start).await?;
-        for boot in &earlier {
+        for boot in &ledger.boots(ALL_TIME.start..range.start).await? {
             absent.remove(&key_of(boot));
         }
     }
-    let gaps = ledger.gaps().await?;
-    Ok(Json(answer(boots, &absent, gaps)))
+    let known = Known { ends, absent, gaps: ledger.gaps().await? };
+    Ok(Json(answer(boots, known, &range)))
 }
 
 /// A boot of a source.
@@ -94,13 +100,23 @@ fn key_of(boot: &BootSummary) -> Key {
 }
 
 /// The last number of each boot as the boot after it tells.
-fn named(boots: &[BootSummary]) -> BTreeMap<Key, u64> {
-    boots.iter().filter_map(|b| b.previous.map(|(boot, last)| ((b.source.clone(), boot), last))).collect()
+fn named<'b>(boots: impl Iterator<Item = &'b BootSummary>) -> BTreeMap<Key, u64> {
+    boots.filter_map(|b| b.previous.map(|(boot, last)| ((b.source.clone(), boot), last))).collect()
 }
 
-/// `absent` are the boots that another one names and of which nothing arrived.
-fn answer(boots: Vec<BootSummary>, absent: &BTreeMap<Key, u64>, gaps: Vec<Gap>) -> Answer {
-    let ends = named(&boots);
+/// What is known of the boots of a range besides what arrived of them.
+#[derive(Default)]
+struct Known {
+    /// The last number of each boot that another one names.
+    ends: BTreeMap<Key, u64>,
+    /// Those of them of which nothing arrived.
+    absent: BTreeMap<Key, u64>,
+    /// What was noticed to be lost, at any time.
+    gaps: Vec<Gap>,
+}
+
+fn answer(boots: Vec<BootSummary>, known: Known, range: &Range<Timestamp>) -> Answer {
+    let Known { ends, absent, mut gaps } = known;
     let mut views: Vec<BootView> = boots
         .into_iter()
         .map(|boot| {
@@ -113,7 +129,13 @@ fn answer(boots: Vec<BootSummary>, absent: &BTreeMap<Key, u64>, gaps: Vec<Gap>) 
     views.extend(absent.map(|(key, last)| absent_view(key, *last, &gaps)));
     // The ids of boots grow with time.
     views.sort_by(|a, b| (&a.source, &a.boot).cmp(&(&b.source, &b.boot)));
-    Answer { complete: views.iter().all(|b| b.holes.is_empty()), boots: views, gaps }
+    gaps.retain(|gap| {
+        let is_of = |view: &BootView| gap.boot.is_some_and(|boot| boot.to_string() == view.boot);
+        range.contains(&gap.at) || views.iter().any(is_of)
+    });
+    // What a lost range of the log held is not known: it may be any boot's. A lost range of a boot shows as a hole.
+    let is_whole = !gaps.iter().any(|gap| gap.partition.is_some());
+    Answer { complete: is_whole && views.iter().all(|b| b.holes.is_empty()), boots: views, gaps }
 }
 
 fn absent_view((source, boot): &Key, last: u64, gaps: &[Gap]) -> BootView {
@@ -198,27 +220,54 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_hole_is_shown_with_its_reason() {
-        let gap = Gap {
-            source: Some("a".into()),
-            boot: Some(Boot(Uuid::from_u128(1))),
+    fn of(boots: Vec<BootSummary>, gaps: Vec<Gap>) -> Answer {
+        let ends = named(boots.iter());
+        answer(boots, Known { ends, gaps, ..Known::default() }, &ALL_TIME)
+    }
+
+    fn gap(boot: Option<u128>, partition: Option<i32>, at: i64) -> Gap {
+        Gap {
+            source: boot.map(|_| "a".into()),
+            boot: boot.map(|boot| Boot(Uuid::from_u128(boot))),
             first: 3,
             last: 4,
-            partition: None,
+            partition,
             reason: "damaged".into(),
-            at: Timestamp::from_micros(0),
-        };
-        let answer = answer(vec![boot(1, &[1, 2, 5, 7], None)], &BTreeMap::new(), vec![gap]);
+            at: Timestamp::from_micros(at),
+        }
+    }
+
+    #[test]
+    fn a_hole_is_shown_with_its_reason() {
+        let answer = of(vec![boot(1, &[1, 2, 5, 7], None)], vec![gap(Some(1), None, 0)]);
         assert!(!answer.complete);
         assert_eq!(answer.boots[0].holes[0], Hole { first: 3, last: 4, reason: "damaged".into() });
         assert_eq!((answer.boots[0].holes[1].first, answer.boots[0].holes[1].last), (6, 6));
     }
 
     #[test]
+    fn a_lost_range_of_the_log_is_not_complete_in_the_time_when_it_was_noticed() {
+        let range = |start, end| Timestamp::from_micros(start)..Timestamp::from_micros(end);
+        for (asked, complete) in [(range(0, 50), true), (range(50, 51), false), (range(51, 99), true)] {
+            let known = Known { gaps: vec![gap(None, Some(2), 50)], ..Known::default() };
+            let answer = answer(vec![boot(1, &[1, 2], None)], known, &asked);
+            assert_eq!((answer.complete, answer.gaps.is_empty()), (complete, complete), "{asked:?}");
+        }
+    }
+
+    #[test]
+    fn a_range_of_a_boot_that_was_lost_after_it_had_arrived_is_not_missing() {
+        let known = Known { gaps: vec![gap(Some(1), None, 50)], ..Known::default() };
+        let early = Timestamp::from_micros(0)..Timestamp::from_micros(10);
+        let answer = answer(vec![boot(1, &[1, 2, 3, 4], None)], known, &early);
+        assert!(answer.complete);
+        assert_eq!(answer.gaps.len(), 1);
+    }
+
+    #[test]
     fn a_lost_end_shows_because_the_next_boot_names_it() {
         let boots = vec![boot(1, &[1, 2], None), boot(2, &[1], Some((1, 4)))];
-        let answer = answer(boots, &BTreeMap::new(), Vec::new());
+        let answer = of(boots, Vec::new());
         assert_eq!((answer.boots[0].holes[0].first, answer.boots[0].holes[0].last), (3, 4));
         assert!(answer.boots[1].holes.is_empty());
     }
@@ -226,9 +275,10 @@ mod tests {
     #[test]
     fn a_boot_of_which_nothing_arrived_is_a_hole_from_its_first_number() {
         let boots = vec![boot(2, &[1], Some((1, 4))), boot(3, &[1], Some((2, 1)))];
-        let mut absent = named(&boots);
+        let ends = named(boots.iter());
+        let mut absent = ends.clone();
         absent.remove(&key_of(&boots[0]));
-        let answer = answer(boots, &absent, Vec::new());
+        let answer = answer(boots, Known { ends, absent, gaps: Vec::new() }, &ALL_TIME);
         assert!(!answer.complete);
         assert_eq!(answer.boots.len(), 3);
         assert_eq!((answer.boots[0].count, answer.boots[0].holes[0].first), (0, 1));

@@ -51,6 +51,14 @@ impl fmt::Debug for RecordId {
 #[serde(transparent)]
 pub struct Boot(pub Uuid);
 
+impl Boot {
+    /// When it began, in whole milliseconds; where the clock went back, just after the boot before it.
+    pub fn started(self) -> Timestamp {
+        let millis = (self.0.as_u128() >> 80) as i64;
+        Timestamp::from_micros(millis * 1_000)
+    }
+}
+
 impl fmt::Display for Boot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
