@@ -34,7 +34,7 @@ check: ## Formatting, lints, documentation, licences, scripts, the Compose file
 
 bench: ## Print the table of figures beside the raw engines' (ROWS=journal,intake for some, QUICK=1 for short runs)
 	@scripts/setup
-	@ROWS='$(ROWS)' QUICK='$(QUICK)' scripts/with-engines cargo bench --locked --bench table -- $(ARGS)
+	@scripts/with-engines cargo bench --locked --bench table -- $(if $(ROWS),--rows $(ROWS)) $(if $(QUICK),--quick) $(ARGS)
 
 interop: ## A real kube-apiserver posts to Muniment while it is killed; its log and ours are compared
 	@scripts/setup
