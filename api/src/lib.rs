@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod completeness;
 pub mod errors;
 pub mod events;
+pub mod gateway;
 pub mod health;
 pub mod histogram;
 pub mod intake;
