@@ -1,5 +1,9 @@
 //! The gateway: a Kubernetes API that authenticates, authorizes, limits, stores and audits what clients ask for.
 
+pub mod negotiate;
+pub mod object;
 pub mod request;
 pub mod selectors;
 pub mod status;
+pub mod stored;
+pub mod user;

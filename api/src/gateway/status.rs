@@ -26,7 +26,7 @@ pub struct Status {
     pub reason: &'static str,
     /// What it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub details: Option<Details>,
+    pub details: Option<Box<Details>>,
     /// The HTTP status.
     pub code: u16,
 }
@@ -116,7 +116,7 @@ impl Status {
 
     /// That something was done which leaves no object to show.
     pub fn success(details: Details) -> Self {
-        Self { status: "Success", details: Some(details), ..Self::failure(StatusCode::OK, "", "") }
+        Self { status: "Success", details: Some(Box::new(details)), ..Self::failure(StatusCode::OK, "", "") }
     }
 
     fn about(mut self, what: Qualified<'_>, name: &str) -> Self {
@@ -160,7 +160,7 @@ impl Status {
         };
         let status = Self::failure(StatusCode::FORBIDDEN, "Forbidden", message);
         if what.name.is_empty() {
-            Self { details: Some(Details::default()), ..status }
+            Self { details: Some(Box::default()), ..status }
         } else {
             status.about(what, name)
         }
@@ -179,7 +179,7 @@ impl Status {
             "NotFound",
             "the server could not find the requested resource",
         );
-        Self { details: Some(Details::default()), ..status }
+        Self { details: Some(Box::default()), ..status }
     }
 
     /// 405: the resource has no such verb.
@@ -276,7 +276,7 @@ impl Status {
     pub fn timeout(message: &str) -> Self {
         let message = format!("Timeout: {message}");
         Self {
-            details: Some(Details::default()),
+            details: Some(Box::default()),
             ..Self::failure(StatusCode::GATEWAY_TIMEOUT, "Timeout", message)
         }
     }
