@@ -1,9 +1,6 @@
 //! Who may do what: a bearer token on every route but health, and a scope that allows what is asked for.
 
-use std::time::Duration;
-
 use axum::{
-    body,
     extract::{Request, State},
     http::header,
     middleware::Next,
@@ -18,11 +15,6 @@ use crate::{
 /// The routes that answer without a token. They say nothing but whether the process is well.
 pub const OPEN: [&str; 2] = ["/livez", "/readyz"];
 
-/// What is read of the body of a refused request, and for how long. curl before 8.0 shows a stream error in place of
-/// an HTTP/2 answer that comes before its body has ended; more than this is not taken from somebody without a token.
-const REFUSED_BODY_BYTES: usize = 64 * 1024;
-const REFUSED_BODY_TIME: Duration = Duration::from_secs(1);
-
 /// Lets a request through when its token allows it, and gives handlers the [`Token`] as an extension.
 pub(crate) async fn require_token(
     State(tokens): State<Tokens>,
@@ -32,15 +24,7 @@ pub(crate) async fn require_token(
     if OPEN.contains(&request.uri().path()) {
         return Ok(next.run(request).await);
     }
-    let token = match admit(&tokens, &request) {
-        Ok(token) => token,
-        Err(refusal) => {
-            let body = body::to_bytes(request.into_body(), REFUSED_BODY_BYTES);
-            // Whatever came of it: the answer is the refusal.
-            let _ = tokio::time::timeout(REFUSED_BODY_TIME, body).await;
-            return Err(refusal);
-        }
-    };
+    let token = admit(&tokens, &request)?;
     tracing::Span::current().record("token", tracing::field::display(token.id));
     request.extensions_mut().insert(token);
     Ok(next.run(request).await)

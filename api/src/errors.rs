@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    extract::rejection::QueryRejection,
+    extract::rejection::{JsonRejection, QueryRejection},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -127,6 +127,17 @@ impl From<AppendError> for ApiError {
 impl From<QueryRejection> for ApiError {
     fn from(error: QueryRejection) -> Self {
         Self::bad_request("bad_parameter", error.body_text())
+    }
+}
+
+impl From<JsonRejection> for ApiError {
+    fn from(error: JsonRejection) -> Self {
+        match error.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", error.body_text())
+            }
+            _ => Self::bad_request("bad_body", error.body_text()),
+        }
     }
 }
 

@@ -23,7 +23,7 @@ use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer};
 use tracing::Instrument;
 
 use crate::{
-    auth,
+    auth, early,
     errors::ApiError,
     metrics,
     routes::{Api, Routes},
@@ -112,6 +112,7 @@ pub fn router(api: Api) -> Router {
             )
             .into_response()
         }))
+        .layer(middleware::from_fn(early::hear_out))
         .layer(middleware::from_fn(observe))
 }
 

@@ -67,7 +67,7 @@ pub(crate) async fn create(
     State(tokens): State<Tokens>,
     body: Result<Json<CreateToken>, JsonRejection>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let Json(asked) = body.map_err(|e| ApiError::bad_request("bad_body", e.body_text()))?;
+    let Json(asked) = body?;
     let scope: Scope = asked.scope.parse().map_err(|e| ApiError::bad_request("bad_scope", format!("{e}")))?;
     if asked.label.len() > MAX_LABEL_BYTES {
         let message = format!("a label has at most {MAX_LABEL_BYTES} bytes");

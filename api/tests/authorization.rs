@@ -3,72 +3,17 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
-use std::{path::Path, sync::Arc};
+#[path = "support/parts.rs"]
+mod parts;
 
-use api::{
-    auth::OPEN,
-    events::Search,
-    health::Health,
-    intake::Intake,
-    later::Later,
-    prometheus::MetricsPage,
-    rebuild::Rebuilder,
-    routes::{Api, QueryRole, Routes},
-    server::router,
-    tail::Followers,
-    tokens::{Scope, Secret, Token, Tokens},
-};
+use api::{auth::OPEN, routes::Routes, server::router};
 use axum::{
     Router,
     body::Body,
     http::{Method, Request, StatusCode, header},
 };
-use index::{Index, IndexOptions};
-use ingest::{
-    accept::Acceptor,
-    identity::DeploymentKey,
-    journal::{Journal, JournalOptions},
-    redact::{Redactor, RuleSet},
-    time::Clock,
-};
-use sha2::{Digest, Sha256};
-use tokio_util::sync::CancellationToken;
+use parts::{api, token};
 use tower::ServiceExt;
-
-/// A token and what is kept of it. The database is away in this test: tokens come from the snapshot.
-fn token(scope: &str, number: u128) -> (Secret, Token) {
-    let id = uuid::Uuid::from_u128(number);
-    let private = "s".repeat(43);
-    let secret = Secret::parse(&format!("muniment_{}_{private}", id.simple())).unwrap();
-    let scope: Scope = scope.parse().unwrap();
-    let hash = Sha256::digest(private.as_bytes()).into();
-    let created_at = ingest::time::Timestamp::from_micros(0);
-    (secret, Token { id, hash, scope, label: "".into(), created_at, revoked_at: None })
-}
-
-fn api(folder: &Path, tokens: &[Token]) -> Api {
-    let clock = Clock::system();
-    let snapshot = folder.join("tokens.json");
-    std::fs::write(&snapshot, serde_json::to_vec(tokens).unwrap()).unwrap();
-    let key = DeploymentKey::from_bytes([7; 32]);
-    let redactor = Arc::new(Redactor::new(&RuleSet::builtin(), &key));
-    let acceptor = Acceptor::new(&key, redactor, clock.clone(), None);
-    let (journal, _) =
-        Journal::open(&folder.join("journal"), JournalOptions::new("test", clock.clone())).unwrap();
-    let (index, _) = Index::open(&folder.join("index"), IndexOptions::default()).unwrap();
-    let (ledger, stop) = (Later::new(), CancellationToken::new());
-    Api {
-        tokens: Tokens::open(Later::new(), snapshot, clock.clone()).unwrap(),
-        health: Health::new(Vec::new()),
-        metrics: MetricsPage::new(String::new),
-        intake: Some(Intake::new(acceptor, journal, None, clock.clone())),
-        query: Some(QueryRole {
-            search: Search { index: index.clone(), ledger: ledger.clone(), clock },
-            followers: Followers::new(stop.clone()),
-            rebuilder: Rebuilder::new(index, ledger, stop),
-        }),
-    }
-}
 
 async fn status(router: &Router, method: &Method, path: &str, bearer: Option<&str>) -> StatusCode {
     let mut request = Request::builder().method(method).uri(path);

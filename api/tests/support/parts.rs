@@ -1,0 +1,62 @@
+//! The HTTP surface over parts of its own, without a listener or a database.
+
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of this file")]
+
+use std::{path::Path, sync::Arc};
+
+use api::{
+    events::Search,
+    health::Health,
+    intake::Intake,
+    later::Later,
+    prometheus::MetricsPage,
+    rebuild::Rebuilder,
+    routes::{Api, QueryRole},
+    tail::Followers,
+    tokens::{Scope, Secret, Token, Tokens},
+};
+use index::{Index, IndexOptions};
+use ingest::{
+    accept::Acceptor,
+    identity::DeploymentKey,
+    journal::{Journal, JournalOptions},
+    redact::{Redactor, RuleSet},
+    time::Clock,
+};
+use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
+
+/// A token and what is kept of it. The database is away in this test: tokens come from the snapshot.
+pub fn token(scope: &str, number: u128) -> (Secret, Token) {
+    let id = uuid::Uuid::from_u128(number);
+    let private = "s".repeat(43);
+    let secret = Secret::parse(&format!("muniment_{}_{private}", id.simple())).unwrap();
+    let scope: Scope = scope.parse().unwrap();
+    let hash = Sha256::digest(private.as_bytes()).into();
+    let created_at = ingest::time::Timestamp::from_micros(0);
+    (secret, Token { id, hash, scope, label: "".into(), created_at, revoked_at: None })
+}
+
+pub fn api(folder: &Path, tokens: &[Token]) -> Api {
+    let clock = Clock::system();
+    let snapshot = folder.join("tokens.json");
+    std::fs::write(&snapshot, serde_json::to_vec(tokens).unwrap()).unwrap();
+    let key = DeploymentKey::from_bytes([7; 32]);
+    let redactor = Arc::new(Redactor::new(&RuleSet::builtin(), &key));
+    let acceptor = Acceptor::new(&key, redactor, clock.clone(), None);
+    let (journal, _) =
+        Journal::open(&folder.join("journal"), JournalOptions::new("test", clock.clone())).unwrap();
+    let (index, _) = Index::open(&folder.join("index"), IndexOptions::default()).unwrap();
+    let (ledger, stop) = (Later::new(), CancellationToken::new());
+    Api {
+        tokens: Tokens::open(Later::new(), snapshot, clock.clone()).unwrap(),
+        health: Health::new(Vec::new()),
+        metrics: MetricsPage::new(String::new),
+        intake: Some(Intake::new(acceptor, journal, None, clock.clone())),
+        query: Some(QueryRole {
+            search: Search { index: index.clone(), ledger: ledger.clone(), clock },
+            followers: Followers::new(stop.clone()),
+            rebuilder: Rebuilder::new(index, ledger, stop),
+        }),
+    }
+}
