@@ -7,7 +7,7 @@ COPY . .
 RUN cargo build --release --locked --bin muniment && cp target/release/muniment /muniment
 
 FROM debian:12-slim
-# curl is for the health check; the certificates are for Kafka and Postgres over TLS.
+# curl is for the health check; the certificates are the authorities for Kafka over TLS.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates curl libssl3 zlib1g \
     && rm -rf /var/lib/apt/lists/* \

@@ -48,7 +48,7 @@ pub fn unique(name: &str) -> String {
     format!("{name}-{}", Uuid::new_v4().simple())
 }
 
-/// An empty database on the shared Postgres, dropped with this value.
+/// An empty database, dropped with this value.
 pub struct Database {
     server: String,
     name: String,
@@ -57,7 +57,11 @@ pub struct Database {
 impl Database {
     /// Creates one.
     pub async fn create() -> Self {
-        let server = address("MUNIMENT_TEST_POSTGRES", "postgres");
+        Self::create_on(address("MUNIMENT_TEST_POSTGRES", "postgres")).await
+    }
+
+    /// Creates one on the Postgres at this address.
+    pub async fn create_on(server: String) -> Self {
         let name = format!("test_{}", Uuid::new_v4().simple());
         statement(&server, format!("CREATE DATABASE {name}")).await;
         Self { server, name }
@@ -65,7 +69,12 @@ impl Database {
 
     /// Its `postgres://` address.
     pub fn url(&self) -> String {
-        database_url(&self.server, &self.name)
+        self.url_on(&self.server)
+    }
+
+    /// The same database, reached as `server` says.
+    pub fn url_on(&self, server: &str) -> String {
+        database_url(server, &self.name)
     }
 }
 
@@ -105,7 +114,7 @@ pub struct Own {
 }
 
 impl Own {
-    /// Starts the named engines (`kafka`, `kafka3`, `postgres`, `etcd`) and returns when they answer.
+    /// Starts the named engines (as `tests/engines` calls them) and returns when they answer.
     pub fn start(engines: &[&str]) -> Self {
         let mut own = Self { folder: TempDir::new().unwrap(), variables: BTreeMap::new() };
         own.begin_again(engines);
@@ -160,6 +169,11 @@ impl Own {
     /// Where the engines keep everything.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// The port on which a process listens (`kafka`, `kafka-secured-sasl`, `postgres`).
+    pub fn port(&self, name: &str) -> u16 {
+        fs::read_to_string(self.folder.path().join(format!("{name}.port"))).unwrap().trim().parse().unwrap()
     }
 
     /// Address of this test's Kafka.

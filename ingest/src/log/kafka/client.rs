@@ -33,23 +33,36 @@ impl Reports {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
             return;
         }
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        self.keep(reason);
     }
-}
 
-/// Passes one line of librdkafka's on. What needs an operator reaches him as an error of the request that failed.
-pub(super) fn log_line(level: RDKafkaLogLevel, facility: &str, line: &str) {
-    match level {
-        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-            tracing::error!(facility, "kafka client: {line}");
+    /// Passes one line of librdkafka's on. What needs an operator reaches him as an error of the request that failed.
+    pub(super) fn log_line(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        self.note_line(facility, line);
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::error!(facility, "kafka client: {line}");
+            }
+            _ => tracing::debug!(facility, "kafka client: {line}"),
         }
-        _ => tracing::debug!(facility, "kafka client: {line}"),
+    }
+
+    /// A broker that hangs up is told in a line of the log only. One that does so before it has said anything most
+    /// likely expects another protocol; later ones close idle connections.
+    fn note_line(&self, facility: &str, line: &str) {
+        if facility == "FAIL" && line.contains("Disconnected") && line.contains("APIVERSION_QUERY") {
+            self.keep(&format!("{line}: does it expect TLS or SASL (security.protocol)?"));
+        }
+    }
+
+    fn keep(&self, complaint: &str) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(complaint.to_owned());
     }
 }
 
 impl ClientContext for Reports {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        log_line(level, facility, line);
+        self.log_line(level, facility, line);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

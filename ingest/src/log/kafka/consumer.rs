@@ -17,7 +17,7 @@ use rdkafka::{
 use tokio::sync::Notify;
 
 use super::{
-    client::{Reports, blocking, log_line},
+    client::{Reports, blocking},
     producer::refused,
     topic::{Cluster, REQUEST_TIMEOUT},
 };
@@ -41,7 +41,7 @@ pub(super) struct Follower {
 
 impl ClientContext for Follower {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        log_line(level, facility, line);
+        self.reports.log_line(level, facility, line);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

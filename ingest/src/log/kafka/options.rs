@@ -1,6 +1,6 @@
 //! What an operator says about Kafka, and the librdkafka properties that follow from it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fs::File, time::Duration};
 
 use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
 
@@ -78,12 +78,11 @@ impl KafkaOptions {
                 self.partitions, self.replication
             )));
         }
-        match self.properties.keys().find_map(|name| owned(name).map(|why| (name, why))) {
-            Some((name, why)) => {
-                Err(LogError::Refused(format!("the kafka property {name} cannot be set: {why}")))
-            }
-            None => Ok(()),
+        if let Some((name, why)) = self.properties.keys().find_map(|name| owned(name).map(|why| (name, why)))
+        {
+            return Err(LogError::Refused(format!("the kafka property {name} cannot be set: {why}")));
         }
+        self.properties.iter().try_for_each(|(name, value)| readable(name, value))
     }
 
     /// What every client of the cluster needs, with the operator's properties on top.
@@ -158,6 +157,19 @@ impl KafkaOptions {
     }
 }
 
+/// The client says of a file only that it failed.
+fn readable(property: &str, value: &str) -> Result<(), LogError> {
+    // "probe" lets the client look for the system's authorities itself.
+    if !property.ends_with(".location") || value == "probe" {
+        return Ok(());
+    }
+    File::open(value).map(drop).map_err(|error| {
+        LogError::Refused(format!(
+            "the kafka property {property} names {value}, which cannot be read: {error}"
+        ))
+    })
+}
+
 /// Why a property is not the operator's to set; nothing when it is.
 fn owned(property: &str) -> Option<&'static str> {
     Some(match property {
@@ -193,6 +205,16 @@ mod tests {
         options.properties.insert("acks".into(), "1".into());
         let refused = options.validate().unwrap_err().to_string();
         assert!(refused.contains("the kafka property acks cannot be set"), "{refused}");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named() {
+        let mut options = KafkaOptions::new("localhost:9092", "t");
+        options.properties.insert("ssl.ca.location".into(), "probe".into());
+        options.validate().unwrap();
+        options.properties.insert("ssl.ca.location".into(), "/absent.pem".into());
+        let refused = options.validate().unwrap_err().to_string();
+        assert!(refused.contains("ssl.ca.location names /absent.pem, which cannot be read"), "{refused}");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use rdkafka::{
 use tokio::sync::Notify;
 
 use super::{
-    client::{Reports, log_line},
+    client::Reports,
     message::{headers, write_key},
     options::KafkaOptions,
     topic::missing,
@@ -39,7 +39,7 @@ pub(super) struct Deliveries {
 
 impl ClientContext for Deliveries {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        log_line(level, facility, line);
+        self.reports.log_line(level, facility, line);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -189,7 +189,12 @@ fn connect(options: &KafkaOptions, reports: &Reports) -> Result<Arc<Native>, Log
 
 /// librdkafka refuses a configuration before it connects to anything.
 pub(super) fn refused(error: KafkaError) -> LogError {
-    LogError::Refused(format!("kafka's client does not accept its configuration: {error}"))
+    let reason = match error {
+        // The value is left out: under a mistyped name it can be a password.
+        KafkaError::ClientConfig(_, reason, _, _) => reason,
+        other => other.to_string(),
+    };
+    LogError::Refused(format!("kafka's client does not accept its configuration: {reason}"))
 }
 
 /// Puts one message into the producer's queue, waiting for room; false when that failed, which `pending` then tells.
