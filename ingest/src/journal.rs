@@ -15,6 +15,7 @@ mod full_disk;
 mod open;
 mod queue;
 mod read;
+mod reserve;
 mod scan;
 mod segment;
 mod shared;
@@ -41,6 +42,7 @@ pub use self::{
     append::{AppendError, Receipt},
     open::{DEFAULT_MAX_BYTES, JournalOptions, Lost, OpenError, Opened, Torn},
     read::{Entry, ReadError},
+    reserve::Reservation,
     stats::{State, Stats},
 };
 use self::{
@@ -163,13 +165,17 @@ impl Journal {
         self.push(Items::Records(records), bytes).await
     }
 
+    /// Bytes that may be added to what is on the disk.
+    fn limit(&self) -> u64 {
+        self.0.max_bytes.saturating_sub(self.0.shared.catalog().bytes())
+    }
+
     async fn push(&self, items: Items, bytes: u64) -> Result<Receipt, AppendError> {
-        let Inner { shared, max_bytes, .. } = &*self.0;
-        let limit = || max_bytes.saturating_sub(shared.catalog().bytes());
-        if bytes + shared.queue.bytes() > limit() {
+        let shared = &self.0.shared;
+        if bytes + shared.queue.bytes() > self.limit() {
             return Err(AppendError::Full);
         }
-        let answered = shared.queue.push(items, bytes, limit).await?;
+        let answered = shared.queue.push(items, bytes, || self.limit()).await?;
         // The writer goes away without an answer only when the boot ends.
         answered.await.unwrap_or(Err(AppendError::Ended))
     }

@@ -15,7 +15,7 @@ use super::request::RequestInfo;
 pub struct Status {
     kind: &'static str,
     api_version: &'static str,
-    metadata: Empty,
+    metadata: ListMeta,
     /// `Success` or `Failure`.
     pub status: &'static str,
     /// For people; what upstream says in the same case.
@@ -31,8 +31,11 @@ pub struct Status {
     pub code: u16,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-struct Empty {}
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+struct ListMeta {
+    #[serde(rename = "continue", skip_serializing_if = "String::is_empty")]
+    continues: String,
+}
 
 /// What a [`Status`] is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -105,7 +108,7 @@ impl Status {
         Self {
             kind: "Status",
             api_version: "v1",
-            metadata: Empty {},
+            metadata: ListMeta::default(),
             status: "Failure",
             message: message.into(),
             reason,
@@ -279,6 +282,13 @@ impl Status {
             details: Some(Box::default()),
             ..Self::failure(StatusCode::GATEWAY_TIMEOUT, "Timeout", message)
         }
+    }
+
+    /// With a token that the rest of a list can be asked for with.
+    #[must_use]
+    pub fn with_continue(mut self, token: String) -> Self {
+        self.metadata.continues = token;
+        self
     }
 
     /// With another code and reason, as admission may choose them.

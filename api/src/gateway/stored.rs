@@ -33,7 +33,7 @@ pub fn encode(object: &Object) -> Bytes {
 ///
 /// # Errors
 /// See [`StoredError`].
-pub fn decode(json: &[u8], revision: i64) -> Result<Object, StoredError> {
+pub fn decode(json: &[u8], revision: u64) -> Result<Object, StoredError> {
     let mut object = Object::new(serde_json::from_slice(json)?)?;
     object.set_text("resourceVersion", &revision.to_string());
     Ok(object)
@@ -43,7 +43,7 @@ pub fn decode(json: &[u8], revision: i64) -> Result<Object, StoredError> {
 ///
 /// # Errors
 /// See [`StoredError`].
-pub fn with_revision(json: &Bytes, revision: i64, out: &mut BytesMut) -> Result<(), StoredError> {
+pub fn with_revision(json: &Bytes, revision: u64, out: &mut BytesMut) -> Result<(), StoredError> {
     let Some(at) = metadata_begins(json) else {
         let value = decode(json, revision)?.into_value();
         out.extend_from_slice(&serde_json::to_vec(&value)?);

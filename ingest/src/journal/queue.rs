@@ -56,6 +56,8 @@ struct State {
     waiting: VecDeque<Pending>,
     /// Bytes in `waiting` and with the writer.
     bytes: u64,
+    /// Bytes that are promised to records that are yet to come.
+    reserved: u64,
     closed: bool,
 }
 
@@ -69,9 +71,28 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes that were let in and are not answered yet.
+    /// Bytes that were let in and are not answered yet, and those that are promised.
     pub(super) fn bytes(&self) -> u64 {
-        self.state().bytes
+        let state = self.state();
+        state.bytes + state.reserved
+    }
+
+    /// Promises room for records that are yet to come, unless that would make more than `limit` bytes.
+    pub(super) fn reserve(&self, bytes: u64, limit: impl Fn() -> u64) -> Result<(), AppendError> {
+        let mut state = self.state();
+        if state.closed {
+            return Err(AppendError::Ended);
+        }
+        if state.bytes + state.reserved + bytes > limit() {
+            return Err(AppendError::Full);
+        }
+        state.reserved += bytes;
+        Ok(())
+    }
+
+    /// Takes a promise back.
+    pub(super) fn unreserve(&self, bytes: u64) {
+        self.state().reserved -= bytes;
     }
 
     /// Waits until there is room, then queues the records, unless they would make more than `limit` bytes wait.
@@ -89,7 +110,7 @@ impl Queue {
         if state.closed {
             return Err(AppendError::Ended);
         }
-        if state.bytes + bytes > limit() {
+        if state.bytes + state.reserved + bytes > limit() {
             return Err(AppendError::Full);
         }
         state.bytes += bytes;
