@@ -1,0 +1,104 @@
+//! The cluster as controllers see it: a few kinds of objects to read, and quotas to charge.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+mod memory;
+
+pub use memory::MemoryCluster;
+
+/// The kinds that controllers read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Cluster-wide.
+    Namespace,
+    /// In a namespace.
+    Pod,
+    /// In a namespace.
+    LimitRange,
+    /// In a namespace.
+    ResourceQuota,
+    /// In a namespace.
+    ServiceAccount,
+    /// Cluster-wide.
+    PriorityClass,
+}
+
+/// How old an answer may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// A cache may answer.
+    Cached,
+    /// Every write that was acknowledged before the call is seen.
+    Live,
+}
+
+/// What a quota's `status.used` is to become.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Charge {
+    /// The quota's namespace.
+    pub namespace: String,
+    /// The quota's name.
+    pub name: String,
+    /// The quota's `metadata.resourceVersion` on which the sum was made.
+    pub revision: String,
+    /// The whole of `status.used`.
+    pub used: BTreeMap<String, String>,
+    /// The uid of the request that is charged for. A charge whose object never came is found by it.
+    pub request: String,
+}
+
+/// What became of charges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Charged {
+    /// All of them are kept.
+    Done,
+    /// None of them is: one of the quotas has another revision by now, or is gone.
+    Changed,
+}
+
+/// The cluster's state could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StateError(pub String);
+
+/// Cluster state as controllers need it.
+///
+/// Laws: an object carries `metadata.resourceVersion`, another one after each change. [`Freshness::Live`] sees every
+/// write that was acknowledged before. Charges that are made together are kept together or not at all, and only if
+/// every quota still has the revision that its charge names; of two charges that name the same revision of a quota
+/// one at most is kept.
+#[async_trait]
+pub trait ClusterState: Send + Sync + 'static {
+    /// One object. The namespace is "" for cluster-wide kinds.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    async fn get(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+        freshness: Freshness,
+    ) -> Result<Option<Arc<Value>>, StateError>;
+
+    /// All objects of a kind in a namespace by name, or all there are of a cluster-wide kind.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    async fn list(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        freshness: Freshness,
+    ) -> Result<Vec<Arc<Value>>, StateError>;
+
+    /// Sets `status.used` of one or several quotas of a namespace.
+    ///
+    /// # Errors
+    /// When the state cannot be written; nothing is charged then.
+    async fn charge(&self, charges: &[Charge]) -> Result<Charged, StateError>;
+}
