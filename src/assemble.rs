@@ -20,7 +20,7 @@ use api::{
     tail::Followers,
     tokens::{Tokens, store::Store},
 };
-use index::{Found, Index, IndexOptions, Indexer};
+use index::{Index, IndexOptions, Indexer};
 use ingest::{
     accept::Acceptor,
     identity::DeploymentKey,
@@ -36,7 +36,7 @@ use ingest::{
 use tokio::sync::watch;
 
 use crate::{
-    checks::{IndexerCheck, JournalCheck, LedgerCheck, LogCheck, RecorderCheck, RunningCheck},
+    checks::{IndexCheck, IndexerCheck, JournalCheck, LedgerCheck, LogCheck, RecorderCheck, RunningCheck},
     chronicle::Chronicle,
     client_token,
     data_folder::{DataFolder, ServerFile},
@@ -45,6 +45,7 @@ use crate::{
     inputs::Inputs,
     lag::{self, Lag},
     listener,
+    mender::Mender,
     retention::Retention,
     settings::{Ack, Role, Settings},
     supervise::{Phase, Supervisor},
@@ -271,28 +272,27 @@ impl Parts {
             return Ok(None);
         }
         let folder = self.data.join("index");
-        let (index, found) =
+        let index =
             tokio::task::spawn_blocking(move || Index::open(&folder, IndexOptions::default())).await??;
         let measured = watch::Sender::new(Lag::default());
         self.checks
             .push(Box::new(IndexerCheck { lag: measured.subscribe(), max_lag: self.settings.max_lag }));
-        // A new folder beside a database of its own has nothing to make the index from.
-        let is_lost = found != Found::Index && !(self.is_fresh && self.settings.postgres.is_none());
         let stop = self.supervisor.stop(Phase::Movers);
         let rebuilder = Rebuilder::new(index.clone(), self.ledger.clone(), stop.clone());
-        let (log, ledger, name, used) =
-            (self.log.clone(), self.ledger.clone(), self.instance.clone(), index.clone());
-        let given = (index, rebuilder.clone());
+        self.checks.push(Box::new(IndexCheck { index: index.clone(), rebuilder: rebuilder.clone() }));
+        let mender = Mender {
+            index: index.clone(),
+            ledger: self.ledger.clone(),
+            rebuilder: rebuilder.clone(),
+            is_fresh: self.is_fresh && self.settings.postgres.is_none(),
+        };
+        let (log, name, used) = (self.log.clone(), self.instance.clone(), index.clone());
+        let given = (index, rebuilder);
         self.supervisor.spawn(Phase::Movers, "indexer", async move {
             let Some(log) = stop.run_until_cancelled(log.wait()).await else { return Ok(()) };
             let indexer = Indexer::new(log.clone(), used.clone(), &name);
-            let rebuild = async {
-                if is_lost {
-                    rebuild(&ledger, &rebuilder, &stop).await;
-                }
-            };
             let lag = lag::watch(log, used, measured, stop.clone());
-            tokio::join!(indexer.run(stop.clone()), rebuild, lag);
+            tokio::join!(indexer.run(stop.clone()), mender.run(stop.clone()), lag);
             Ok(())
         });
         Ok(Some(given))
@@ -350,25 +350,6 @@ async fn open_journal(
     };
     let (journal, _) = tokio::task::spawn_blocking(move || Journal::open(&folder, options)).await??;
     Ok(journal)
-}
-
-/// An index that is empty beside a ledger that is not has lost its files, or is of another version.
-async fn rebuild(
-    ledger: &Later<Arc<dyn Ledger>>,
-    rebuilder: &Rebuilder,
-    stop: &tokio_util::sync::CancellationToken,
-) {
-    let Some(ledger) = stop.run_until_cancelled(ledger.wait()).await else { return };
-    match ledger.days().await {
-        Ok(days) if days.is_empty() => {}
-        Ok(_) => drop(rebuilder.run().await),
-        Err(error) => {
-            tracing::warn!(
-                error = api::errors::chain(&error),
-                "whether the index has to be rebuilt is not known; `muniment rebuild` does it"
-            );
-        }
-    }
 }
 
 /// How long closing the journal may take once the tasks have ended.

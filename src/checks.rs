@@ -2,8 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use api::{errors::chain, health::Check, later::Later};
+use api::{
+    errors::chain,
+    health::Check,
+    later::Later,
+    rebuild::{RebuildState, Rebuilder},
+};
 use async_trait::async_trait;
+use index::Index;
 use ingest::{
     journal::{Journal, State},
     ledger::Ledger,
@@ -114,6 +120,36 @@ impl Check for IndexerCheck {
 
     async fn check(&self) -> Result<String, String> {
         within(*self.lag.borrow(), self.max_lag)
+    }
+}
+
+/// The index holds what the ledger holds.
+pub(crate) struct IndexCheck {
+    /// The index, which knows what it lacks.
+    pub(crate) index: Index,
+    /// Who brings it.
+    pub(crate) rebuilder: Rebuilder,
+}
+
+#[async_trait]
+impl Check for IndexCheck {
+    fn name(&self) -> &'static str {
+        "index"
+    }
+
+    async fn check(&self) -> Result<String, String> {
+        let Some(lacking) = self.index.standing().lacking else { return Ok("whole".to_owned()) };
+        Err(match self.rebuilder.state() {
+            RebuildState::Running { done, total } => {
+                format!("{lacking}; it is being made anew from the ledger: {done} of {total} records")
+            }
+            RebuildState::Failed { error } => {
+                format!("{lacking}; it is made anew from the ledger again soon, the last try failed: {error}")
+            }
+            RebuildState::Idle | RebuildState::Done { .. } => {
+                format!("{lacking}; it is about to be made anew from the ledger")
+            }
+        })
     }
 }
 

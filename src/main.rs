@@ -18,6 +18,7 @@ mod exit;
 mod inputs;
 mod lag;
 mod listener;
+mod mender;
 mod retention;
 mod settings;
 mod supervise;

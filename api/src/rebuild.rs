@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
-use index::{Index, Progress};
+use index::{Index, IndexError, Lacking, Progress};
 use ingest::ledger::Ledger;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -13,7 +13,7 @@ use crate::{
     later::Later,
 };
 
-/// The state of the last rebuild that was asked for.
+/// The state of the last rebuild.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum RebuildState {
@@ -56,13 +56,14 @@ impl Rebuilder {
         Self { index, ledger, state: Arc::default(), stop }
     }
 
-    /// Makes the index anew and returns when it is in use. False when another rebuild is under way.
-    pub async fn run(&self) -> bool {
+    /// Makes the index anew because of what it lacks. True when that is in use; false when it failed, or when another
+    /// rebuild is under way.
+    pub async fn run(&self, lacking: &Lacking) -> bool {
         if !self.begin() {
             return false;
         }
-        self.rebuild().await;
-        true
+        tracing::warn!("{lacking}: the index is being made anew from the ledger and lacks events until then");
+        self.rebuild().await
     }
 
     fn begin(&self) -> bool {
@@ -74,20 +75,27 @@ impl Rebuilder {
         free
     }
 
-    async fn rebuild(&self) {
+    async fn rebuild(&self) -> bool {
         let ledger = self.ledger.wait().await;
         let show = |progress: Progress| {
             self.set(RebuildState::Running { done: progress.done, total: progress.total });
         };
-        tracing::info!("the index is being made anew from the ledger");
         match self.index.rebuild(&*ledger, &self.stop, show).await {
             Ok(done) => {
                 tracing::info!(records = done, "the index was made anew and is in use");
                 self.set(RebuildState::Done { done, total: done });
+                true
             }
             Err(error) => {
-                tracing::error!(error = chain(&error), "the index was not made anew; the old one is in use");
+                match error {
+                    IndexError::Cancelled => tracing::info!("{error}"),
+                    _ => tracing::error!(
+                        error = chain(&error),
+                        "the index was not made anew; the old one is in use"
+                    ),
+                }
                 self.set(RebuildState::Failed { error: chain(&error) });
+                false
             }
         }
     }
@@ -96,7 +104,8 @@ impl Rebuilder {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
-    fn state(&self) -> RebuildState {
+    /// How far the last one is.
+    pub fn state(&self) -> RebuildState {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -111,6 +120,7 @@ pub(crate) async fn start(State(rebuilder): State<Rebuilder>) -> Result<impl Int
     if !rebuilder.begin() {
         return Err(ApiError::new(StatusCode::CONFLICT, "rebuilding", "the index is being rebuilt already"));
     }
+    tracing::info!("the index is being made anew from the ledger, as it was asked to be");
     let task = rebuilder.clone();
     tokio::spawn(async move { task.rebuild().await });
     Ok((StatusCode::ACCEPTED, Json(rebuilder.state())))

@@ -9,8 +9,9 @@ use std::{
 use crate::{
     IndexError,
     days::Days,
+    lacking::Lacking,
     schema::{Fields, VERSION},
-    standing,
+    standing::{self, Standing},
 };
 
 const CURRENT: &str = "CURRENT";
@@ -26,41 +27,31 @@ pub(crate) struct Generation {
     retired: AtomicBool,
 }
 
-/// What was there when the index was opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// An index that can be used.
-    Index,
-    /// None: an empty one was made. If the ledger holds records, it has to be rebuilt.
-    Nothing,
-    /// One of another version of this program: an empty one took its place, and it has to be rebuilt.
-    OtherVersion,
-}
-
 impl Generation {
-    /// Opens the one in use, or makes an empty one.
-    pub(crate) fn open_current(dir: &Path) -> Result<(Self, Found), IndexError> {
+    /// Opens the one in use, or makes an empty one that says what it lacks.
+    pub(crate) fn open_current(dir: &Path) -> Result<Self, IndexError> {
         fs::create_dir_all(dir).map_err(IndexError::file(dir))?;
         let current = read(&dir.join(CURRENT))?.and_then(|text| text.trim().parse::<u64>().ok());
-        let found = match current {
-            None => Found::Nothing,
+        let lacking = match current {
+            None => Lacking::New,
             Some(number) => {
                 let generation = dir.join(number.to_string());
                 let version = read(&generation.join(VERSION_FILE))?;
                 match version.and_then(|text| text.trim().parse::<u32>().ok()) {
                     Some(VERSION) => {
                         remove_others(dir, number);
-                        return Ok((Self::open(dir, number)?, Found::Index));
+                        return Self::open(dir, number);
                     }
-                    Some(_) => Found::OtherVersion,
-                    None => Found::Nothing,
+                    Some(found) => Lacking::OtherVersion { found },
+                    None => Lacking::New,
                 }
             }
         };
         let new = Self::create(dir)?;
+        Standing { lacking: Some(lacking), ..Standing::default() }.write(&new.dir)?;
         new.make_current(dir)?;
         remove_others(dir, new.number);
-        Ok((new, found))
+        Ok(new)
     }
 
     /// Makes an empty one beside those that are there.

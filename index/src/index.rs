@@ -13,7 +13,8 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::{
     IndexError,
-    generation::{Found, Generation},
+    generation::Generation,
+    lacking::Lacking,
     standing::Standing,
     writer::{Writer, WriterOptions},
 };
@@ -119,13 +120,12 @@ impl std::fmt::Debug for Index {
 }
 
 impl Index {
-    /// Opens the index in `dir`, or makes an empty one. Says which, because an empty one has to be rebuilt when
-    /// the ledger holds records.
+    /// Opens the index in `dir`, or makes an empty one, whose [`Standing::lacking`] says that it has to be rebuilt.
     ///
     /// # Errors
     /// When the folder cannot be used.
-    pub fn open(dir: &Path, options: IndexOptions) -> Result<(Self, Found), IndexError> {
-        let (generation, found) = Generation::open_current(dir)?;
+    pub fn open(dir: &Path, options: IndexOptions) -> Result<Self, IndexError> {
+        let generation = Generation::open_current(dir)?;
         let writer = Writer::open(Arc::new(generation), options.writer)?;
         let view = View::of(&writer);
         let commit = view.commit();
@@ -138,12 +138,40 @@ impl Index {
             queries: Semaphore::new(options.queries),
             is_fed: AtomicBool::new(false),
         };
-        Ok((Self(Arc::new(inner)), found))
+        Ok(Self(Arc::new(inner)))
     }
 
     /// How far the index is, as of its last commit.
     pub fn standing(&self) -> Standing {
         self.view().standing.clone()
+    }
+
+    /// Takes a new index as one that lacks nothing: there is nothing that it could be made from. Changes nothing when
+    /// it lacks something for another reason.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    pub fn accept_new(&self) -> Result<(), IndexError> {
+        let mut writing = self.0.writing();
+        let writer = self.0.writer(&mut writing)?;
+        if writer.standing().lacking == Some(Lacking::New) {
+            writer.accept()?;
+            self.announce(&writing);
+        }
+        Ok(())
+    }
+
+    /// What the ledger knows as lost now. A first count says nothing: the index was made before ranges were counted,
+    /// or a moment ago.
+    pub(crate) fn note_gaps(&self, count: u64, lacking: Lacking) -> Result<(), IndexError> {
+        let mut writing = self.0.writing();
+        let writer = self.0.writer(&mut writing)?;
+        let known = writer.standing().gaps;
+        if known != Some(count) {
+            writer.note_gaps(count, known.map(|_| lacking))?;
+            self.announce(&writing);
+        }
+        Ok(())
     }
 
     /// Adds records, each in place of any with its id. They are found after the next [`Index::commit`].

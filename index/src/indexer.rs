@@ -2,6 +2,9 @@
 //!
 //! The position that counts is the index's own: it is written after all changed days are committed. What was
 //! added after it is read again after a crash, and replaces itself.
+//!
+//! What the log lost before it was read here may be in the ledger. The commit that passes such a range says in the
+//! same file that the index lacks it, so that it is made anew from the ledger now or after a restart.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -13,7 +16,7 @@ use ingest::log::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{Index, IndexError, metrics, standing::Standing};
+use crate::{Index, IndexError, lacking::Lacking, metrics, standing::Standing};
 
 /// Entries of one poll: some megabytes, and several polls per commit.
 const MAX_POLL: usize = 2_000;
@@ -90,16 +93,8 @@ impl Indexer {
 
     async fn read(&self, cancel: &CancellationToken) -> Result<(), Fault> {
         let id = self.log.id().await?;
-        let standing = self.index.standing();
-        let mut reading = Reading {
-            subscription: self.log.subscribe(Reader::Whole { group: self.group.clone() }).await?,
-            index: self.index.clone(),
-            positions: Self::start(&id, standing),
-            log: id,
-            added: None,
-            took: Duration::ZERO,
-            is_behind: false,
-        };
+        let subscription = self.log.subscribe(Reader::Whole { group: self.group.clone() }).await?;
+        let mut reading = Reading::begin(subscription, self.index.clone(), id);
         loop {
             let polled = tokio::select! {
                 biased;
@@ -110,18 +105,6 @@ impl Indexer {
         }
         reading.commit().await?;
         Ok(())
-    }
-
-    /// Where to begin: at the start of a log that the index has not seen.
-    fn start(log: &LogId, standing: Standing) -> Positions {
-        match &standing.log {
-            Some(known) if known == log => standing.positions,
-            Some(known) => {
-                tracing::warn!(%known, %log, "the log was made anew: indexing it from its beginning");
-                Positions::new()
-            }
-            None => Positions::new(),
-        }
     }
 }
 
@@ -136,10 +119,40 @@ struct Reading {
     /// How long the last commit took. One over many days takes seconds: then as much is read between two.
     took: Duration,
     is_behind: bool,
+    /// What the next commit says that the index lacks.
+    lacking: Option<Lacking>,
+    /// Where reading begins, or what is lacking, is not written yet: it is as soon as the log has told all of it.
+    is_unsettled: bool,
 }
 
 impl Reading {
+    /// Begins where the index is, or at the start of a log that it has not seen.
+    fn begin(subscription: Box<dyn Subscription>, index: Index, log: LogId) -> Self {
+        let Standing { log: known, positions, .. } = index.standing();
+        let mut reading = Self {
+            subscription,
+            index,
+            positions: Positions::new(),
+            added: None,
+            took: Duration::ZERO,
+            is_behind: false,
+            lacking: None,
+            is_unsettled: known.is_none(),
+            log,
+        };
+        match known {
+            Some(known) if known == reading.log => reading.positions = positions,
+            Some(known) => reading.lacks(Lacking::Log {
+                reason: format!("{known} was replaced by {} while nothing was indexed", reading.log),
+            }),
+            None => {}
+        }
+        reading
+    }
+
     async fn take(&mut self, polled: Polled) -> Result<(), Fault> {
+        // A log tells what it lost before it gives what follows.
+        let is_settled = matches!(polled, Polled::Batch(_) | Polled::Idle);
         match polled {
             Polled::Batch(deliveries) => self.add(deliveries).await?,
             Polled::Idle => self.is_behind = false,
@@ -151,20 +164,21 @@ impl Reading {
             }
             Polled::Revoked(_) => {}
             Polled::Lost { partition, from, to, reason } => {
-                tracing::error!(partition, from = from.0, to = to.0, reason, "a range of the log is gone");
                 metrics::lost();
+                self.lacks(Lacking::Range {
+                    reason: format!("offsets {} to {} of partition {partition}: {reason}", from.0, to.0),
+                });
                 self.pass(partition, to);
             }
             Polled::Renewed { id, reason, .. } => {
-                tracing::error!(log = %id, reason, "the log was made anew; indexing it from its beginning");
                 metrics::lost();
                 self.commit().await?;
                 self.log = id;
                 self.positions.clear();
-                self.added = Some(Instant::now());
+                self.lacks(Lacking::Log { reason });
             }
         }
-        if self.is_due() {
+        if self.is_due() || self.is_unsettled && is_settled {
             self.commit().await?;
         }
         Ok(())
@@ -184,6 +198,17 @@ impl Reading {
         Ok(())
     }
 
+    /// Notes what the index lacks from now on. It is nothing new where it lacks something already.
+    fn lacks(&mut self, what: Lacking) {
+        if self.lacking.is_none() && self.index.standing().lacking.is_none() {
+            tracing::warn!("{what}");
+        } else {
+            tracing::debug!("{what}");
+        }
+        self.lacking.get_or_insert(what);
+        self.is_unsettled = true;
+    }
+
     /// Notes that everything before `to` has been dealt with.
     fn pass(&mut self, partition: Partition, to: Offset) {
         self.positions.insert(partition, to);
@@ -197,11 +222,15 @@ impl Reading {
     }
 
     async fn commit(&mut self) -> Result<(), Fault> {
-        if self.added.take().is_none() {
+        if self.added.take().is_none() && !self.is_unsettled {
             return Ok(());
         }
         let started = Instant::now();
-        let standing = Standing::at(self.log.clone(), self.positions.clone());
+        let standing = Standing {
+            lacking: self.lacking.take(),
+            ..Standing::at(self.log.clone(), self.positions.clone())
+        };
+        self.is_unsettled = false;
         self.index.clone().blocking(move |index| index.commit(&standing)).await?;
         self.took = started.elapsed();
         metrics::committed(self.took);

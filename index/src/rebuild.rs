@@ -1,6 +1,6 @@
 //! Makes the index anew from the ledger while queries go on, and puts it in the place of the old one.
 //!
-//! Completeness: from some position on, everything that the indexer adds goes to both generations (or, without an
+//! Completeness: from some position of the log on, everything that the indexer adds goes to both generations (or, without an
 //! indexer, the new one will be fed from the ledger's own position on). The scan begins when the ledger has
 //! everything before that position. So every record is in the scan, or behind the position, or both; and adding
 //! one twice leaves one.
@@ -18,7 +18,10 @@ use ingest::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{Index, IndexError, generation::Generation, index::Writing, standing::Standing, writer::Writer};
+use crate::{
+    Index, IndexError, gaps::lost_ranges, generation::Generation, index::Writing, standing::Standing,
+    writer::Writer,
+};
 
 /// Records of one read from the ledger: some megabytes.
 const PAGE: usize = 2_000;
@@ -78,7 +81,11 @@ impl Index {
         if let Some(current) = &mut writing.current {
             current.limit(OPEN_DAYS);
         }
-        if writing.current.as_ref().is_none_or(|current| current.uncommitted_bytes() == 0) {
+        // Before an indexer has said where it begins there is no position that the new one could have.
+        let is_settled = |current: &Writer| {
+            current.uncommitted_bytes() == 0 && (!self.is_fed() || current.standing().log.is_some())
+        };
+        if writing.current.as_ref().is_none_or(is_settled) {
             writing.attach();
         }
         Ok(())
@@ -104,6 +111,7 @@ impl Index {
         mut progress: impl FnMut(Progress) + Send,
     ) -> Result<u64, IndexError> {
         let start = self.start_of_rebuild(ledger, cancel).await?;
+        let (gaps, _) = lost_ranges(ledger).await?;
         let days = ledger.days().await?;
         let total = days.iter().map(|(_, count)| count).sum();
         let mut done = 0;
@@ -122,7 +130,7 @@ impl Index {
                 progress(Progress { done, total, day: last.day() });
             }
         }
-        self.clone().blocking(move |index| index.finish_rebuild(start.as_ref())).await?;
+        self.clone().blocking(move |index| index.finish_rebuild(start.as_ref(), gaps)).await?;
         Ok(done)
     }
 
@@ -137,12 +145,13 @@ impl Index {
         Ok(())
     }
 
-    fn finish_rebuild(&self, start: Option<&Standing>) -> Result<(), IndexError> {
+    fn finish_rebuild(&self, start: Option<&Standing>, gaps: u64) -> Result<(), IndexError> {
         let mut writing = self.0.writing();
         let next = writing.next.as_mut().ok_or(IndexError::RebuildFailed)?;
         // With an indexer the new generation has had every position of the old one since it was attached.
         let standing = start.unwrap_or(next.standing()).clone();
         next.commit(&standing)?;
+        next.note_gaps(gaps, None)?;
         self.swap(&mut writing)
     }
 
@@ -168,9 +177,8 @@ impl Index {
             let attached_at = self.0.writing().next.as_ref().map(|next| next.standing().clone());
             let is_complete = match attached_at {
                 Some(Standing { log: Some(log), positions, .. }) => covers(ledger, &log, &positions).await?,
-                // The indexer has committed nothing yet: all that it reads goes to both.
-                Some(Standing { log: None, .. }) => true,
-                None => false,
+                // The indexer has committed nothing yet: whether the log has lost its beginning is not known.
+                Some(Standing { log: None, .. }) | None => false,
             };
             if is_complete {
                 return Ok(None);
@@ -186,8 +194,13 @@ impl Index {
     }
 }
 
-/// Whether the ledger has everything before these positions.
+/// Whether the ledger has everything before these positions, and has done with any log before this one.
 async fn covers(ledger: &dyn Ledger, log: &LogId, positions: &Positions) -> Result<bool, IndexError> {
+    match ledger.current_log().await? {
+        None => return Ok(positions.values().all(|offset| offset.0 == 0)),
+        Some(current) if current != *log => return Ok(false),
+        Some(_) => {}
+    }
     let has = ledger.positions(log).await?;
-    Ok(positions.iter().all(|(partition, offset)| has.get(partition).is_some_and(|has| has >= offset)))
+    Ok(positions.iter().all(|(partition, offset)| has.get(partition).copied().unwrap_or_default() >= *offset))
 }

@@ -13,7 +13,7 @@ use ingest::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::IndexError;
+use crate::{IndexError, lacking::Lacking};
 
 const FILE: &str = "positions.json";
 
@@ -26,6 +26,12 @@ pub struct Standing {
     pub positions: Positions,
     /// No document has an arrival number at or above this one.
     pub ceiling: u64,
+    /// What it does not hold although the ledger does: set until it has been made anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lacking: Option<Lacking>,
+    /// Ranges of the log that the ledger knew as lost when they were compared last.
+    #[serde(default)]
+    pub(crate) gaps: Option<u64>,
     /// For each day one more than the largest arrival number in it.
     #[serde(default)]
     pub(crate) days: BTreeMap<String, u64>,

@@ -16,6 +16,7 @@ use crate::{
     days::OpenDay,
     document::{document, id_term},
     generation::Generation,
+    lacking::Lacking,
     standing::Standing,
 };
 
@@ -166,8 +167,29 @@ impl Writer {
         self.generation.days.publish()?;
         self.standing.log = standing.log.clone();
         self.standing.positions = standing.positions.clone();
+        // What it lacks first is what is told, until another generation takes its place.
+        if self.standing.lacking.is_none() {
+            self.standing.lacking = standing.lacking.clone();
+        }
         self.standing.write(&self.generation.dir)?;
         self.uncommitted_bytes = 0;
+        Ok(())
+    }
+
+    /// Lacks nothing any more.
+    pub(crate) fn accept(&mut self) -> Result<(), IndexError> {
+        let whole = Standing { lacking: None, ..self.standing.clone() };
+        whole.write(&self.generation.dir)?;
+        self.standing = whole;
+        Ok(())
+    }
+
+    /// Writes how many lost ranges the ledger knows, and what the index lacks because of them.
+    pub(crate) fn note_gaps(&mut self, count: u64, lacking: Option<Lacking>) -> Result<(), IndexError> {
+        let mut noted = Standing { gaps: Some(count), ..self.standing.clone() };
+        noted.lacking = noted.lacking.or(lacking);
+        noted.write(&self.generation.dir)?;
+        self.standing = noted;
         Ok(())
     }
 

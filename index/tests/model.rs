@@ -47,7 +47,7 @@ fn records() -> Vec<Record> {
 /// An index of the records, some of them added again, in several commits.
 fn index_of(records: &[Record]) -> (tempfile::TempDir, Index) {
     let dir = tempfile::tempdir().unwrap();
-    let (index, _) = Index::open(dir.path(), IndexOptions::default()).unwrap();
+    let index = Index::open(dir.path(), IndexOptions::default()).unwrap();
     for part in records.chunks(1_500) {
         index.add(part).unwrap();
         index.add(&part[..part.len() / 3]).unwrap();

@@ -41,7 +41,7 @@ fn add(index: &Index, numbers: impl IntoIterator<Item = u64>) -> Vec<RecordId> {
 
 fn new() -> (tempfile::TempDir, Index) {
     let dir = tempfile::tempdir().unwrap();
-    let index = Index::open(dir.path(), IndexOptions::default()).unwrap().0;
+    let index = Index::open(dir.path(), IndexOptions::default()).unwrap();
     (dir, index)
 }
 
@@ -218,7 +218,7 @@ async fn a_follower_gets_what_arrives_in_that_order_and_once() {
     let (given, token) = follow(&index, &query, token).await;
     assert_eq!(given, []);
     drop(index);
-    let index = Index::open(dir.path(), IndexOptions::default()).unwrap().0;
+    let index = Index::open(dir.path(), IndexOptions::default()).unwrap();
     let expected = add(&index, 500..520);
     assert_eq!(follow(&index, &query, token).await.0, expected);
 }

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use index::{Found, Index, IndexError, IndexOptions, Indexer, SearchRequest, Standing, query};
+use index::{Index, IndexError, IndexOptions, Indexer, Lacking, SearchRequest, Standing, query};
 use ingest::{
     record::{Record, RecordId},
     time::{Day, Timestamp},
@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn open(dir: &Path) -> Index {
-    Index::open(dir, IndexOptions::default()).unwrap().0
+    Index::open(dir, IndexOptions::default()).unwrap()
 }
 
 /// `count` records, one per second, numbered from `first`.
@@ -241,17 +241,23 @@ async fn a_cancelled_rebuild_leaves_the_index_as_it_was() {
 #[tokio::test]
 async fn an_index_of_another_version_is_not_read() {
     let dir = tempfile::tempdir().unwrap();
-    let (index, what) = Index::open(dir.path(), IndexOptions::default()).unwrap();
-    assert_eq!(what, Found::Nothing);
+    let index = open(dir.path());
+    assert_eq!(index.standing().lacking, Some(Lacking::New));
+    index.accept_new().unwrap();
     index.add(&records(0, 10)).unwrap();
     index.commit(&Standing::default()).unwrap();
     drop(index);
-    let (index, what) = Index::open(dir.path(), IndexOptions::default()).unwrap();
-    assert_eq!((what, found(&index).await.len()), (Found::Index, 10));
+    let index = open(dir.path());
+    assert_eq!((index.standing().lacking, found(&index).await.len()), (None, 10));
     drop(index);
     fs::write(dir.path().join("1/version"), "0").unwrap();
-    let (index, what) = Index::open(dir.path(), IndexOptions::default()).unwrap();
-    assert_eq!((what, found(&index).await.len()), (Found::OtherVersion, 0));
+    let index = open(dir.path());
+    let lacking = Some(Lacking::OtherVersion { found: 0 });
+    assert_eq!((&index.standing().lacking, found(&index).await.len()), (&lacking, 0));
+    index.accept_new().unwrap();
+    assert_eq!(index.standing().lacking, lacking, "it has to be rebuilt, now and after a restart");
+    drop(index);
+    assert_eq!(open(dir.path()).standing().lacking, lacking);
     assert!(!dir.path().join("1").exists());
 }
 

@@ -76,6 +76,14 @@ pub struct Gap {
 impl Gap {
     /// The end of a range whose end is not known: the largest number that a database and JSON's readers agree on.
     pub const OPEN: u64 = (1 << 53) - 1;
+
+    /// How the reason of an entry begins that was kept aside because it is no record.
+    pub(crate) const SET_ASIDE: &str = "set aside, it is no record";
+
+    /// Whether this is such an entry, and not a range whose records are lost.
+    pub fn is_set_aside(&self) -> bool {
+        self.reason.starts_with(Self::SET_ASIDE)
+    }
 }
 
 /// What is known of one boot of one source.

@@ -46,7 +46,7 @@ pub fn api(folder: &Path, tokens: &[Token]) -> Api {
     let acceptor = Acceptor::new(&key, redactor, clock.clone(), None);
     let (journal, _) =
         Journal::open(&folder.join("journal"), JournalOptions::new("test", clock.clone())).unwrap();
-    let (index, _) = Index::open(&folder.join("index"), IndexOptions::default()).unwrap();
+    let index = Index::open(&folder.join("index"), IndexOptions::default()).unwrap();
     let (ledger, stop) = (Later::new(), CancellationToken::new());
     Api {
         tokens: Tokens::open(Later::new(), snapshot, clock.clone()).unwrap(),

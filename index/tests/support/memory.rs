@@ -27,33 +27,52 @@ pub(crate) struct MemoryLog(Arc<LogState>);
 
 #[derive(Debug, Default)]
 struct LogState {
-    state: Mutex<(String, Vec<Record>, Positions)>,
+    state: Mutex<Kept>,
     more: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    id: String,
+    records: Vec<Record>,
+    /// What lies before is gone.
+    first: u64,
+    published: Positions,
 }
 
 impl MemoryLog {
     pub(crate) fn new(id: &str) -> Self {
         let log = Self::default();
-        log.state().0 = id.to_owned();
+        log.state().id = id.to_owned();
         log
     }
 
-    fn state(&self) -> MutexGuard<'_, (String, Vec<Record>, Positions)> {
+    fn state(&self) -> MutexGuard<'_, Kept> {
         self.0.state.lock().unwrap()
     }
 
     pub(crate) fn push(&self, records: &[Record]) {
-        self.state().1.extend_from_slice(records);
+        self.state().records.extend_from_slice(records);
         self.0.more.notify_waiters();
     }
 
     pub(crate) fn end(&self) -> Offset {
-        Offset(self.state().1.len() as u64)
+        Offset(self.state().records.len() as u64)
+    }
+
+    /// Retention removes everything before `first`.
+    pub(crate) fn forget_before(&self, first: u64) {
+        self.state().first = first;
+    }
+
+    /// It is removed and made anew, with nothing in it.
+    pub(crate) fn renew(&self, id: &str) {
+        *self.state() = Kept { id: id.to_owned(), ..Kept::default() };
     }
 
     /// Where an index is that has read everything.
     pub(crate) fn standing(&self) -> Standing {
-        let (id, records, _) = &*self.state();
+        let Kept { id, records, .. } = &*self.state();
         let positions = Positions::from([(0, Offset(records.len() as u64))]);
         Standing::at(LogId(id.as_str().into()), positions)
     }
@@ -62,7 +81,7 @@ impl MemoryLog {
 #[async_trait]
 impl Log for MemoryLog {
     async fn id(&self) -> Result<LogId, LogError> {
-        Ok(LogId(self.state().0.as_str().into()))
+        Ok(LogId(self.state().id.as_str().into()))
     }
 
     async fn append(&self, records: &[Record]) -> Result<Safety, LogError> {
@@ -71,15 +90,15 @@ impl Log for MemoryLog {
     }
 
     async fn subscribe(&self, _: Reader) -> Result<Box<dyn Subscription>, LogError> {
-        Ok(Box::new(Reading { log: self.clone(), next: None, told: false }))
+        Ok(Box::new(Reading { log: self.clone(), next: None, told: None }))
     }
 
     async fn bounds(&self) -> Result<BTreeMap<Partition, (Offset, Offset)>, LogError> {
-        Ok(BTreeMap::from([(0, (Offset(0), self.end()))]))
+        Ok(BTreeMap::from([(0, (Offset(self.state().first), self.end()))]))
     }
 
     async fn published(&self, _: &str) -> Result<Positions, LogError> {
-        Ok(self.state().2.clone())
+        Ok(self.state().published.clone())
     }
 
     async fn set_aside(&self, _: Partition, _: Offset, _: &Poison) -> Result<(), LogError> {
@@ -90,15 +109,22 @@ impl Log for MemoryLog {
 struct Reading {
     log: MemoryLog,
     next: Option<u64>,
-    told: bool,
+    /// The log that its reader knows.
+    told: Option<String>,
 }
 
 #[async_trait]
 impl Subscription for Reading {
     async fn poll(&mut self, max: usize, wait: Duration) -> Result<Polled, LogError> {
-        if !self.told {
-            self.told = true;
-            return Ok(Polled::Assigned(vec![0]));
+        let id = self.log.state().id.clone();
+        match self.told.replace(id.clone()) {
+            None => return Ok(Polled::Assigned(vec![0])),
+            Some(known) if known != id => {
+                self.told = None;
+                let read = self.next.take().map(|next| (0, Offset(next))).into_iter().collect();
+                return Ok(Polled::Renewed { id: LogId(id.as_str().into()), read, reason: "deleted".into() });
+            }
+            Some(_) => {}
         }
         let more = self.log.clone();
         let more = more.0.more.notified();
@@ -115,7 +141,7 @@ impl Subscription for Reading {
     }
 
     async fn publish(&mut self, positions: &Positions) -> Result<(), LogError> {
-        self.log.state().2 = positions.clone();
+        self.log.state().published = positions.clone();
         Ok(())
     }
 }
@@ -124,7 +150,12 @@ impl Reading {
     fn batch(&mut self, max: usize) -> Option<Polled> {
         let next = self.next?;
         let state = self.log.state();
-        let records = state.1.get(next as usize..).filter(|records| !records.is_empty())?;
+        if next < state.first {
+            let (from, to) = (Offset(next), Offset(state.first));
+            self.next = Some(state.first);
+            return Some(Polled::Lost { partition: 0, from, to, reason: "retention".into() });
+        }
+        let records = state.records.get(next as usize..).filter(|records| !records.is_empty())?;
         let deliveries: Vec<_> = records
             .iter()
             .take(max)
@@ -148,7 +179,8 @@ pub(crate) struct MemoryLedger(Arc<Mutex<LedgerState>>);
 struct LedgerState {
     records: BTreeMap<RecordId, Record>,
     log: Option<LogId>,
-    positions: Positions,
+    positions: BTreeMap<LogId, Positions>,
+    gaps: Vec<Gap>,
 }
 
 impl MemoryLedger {
@@ -156,14 +188,27 @@ impl MemoryLedger {
         self.0.lock().unwrap()
     }
 
+    /// Is at `end` without having taken anything more.
+    pub(crate) fn record_at(&self, log: &MemoryLog, end: Offset) {
+        let id = log.state().id.as_str().into();
+        self.state().positions.insert(LogId(id), Positions::from([(0, end)]));
+    }
+
+    /// Lost a range before it read it.
+    pub(crate) fn lose(&self, first: u64, last: u64, reason: &str) {
+        let (partition, at) = (Some(0), Timestamp::from_micros(first as i64));
+        let gap = Gap { source: None, boot: None, first, last, partition, reason: reason.to_owned(), at };
+        self.state().gaps.push(gap);
+    }
+
     /// Takes everything that the log holds up to `end`.
     pub(crate) fn record(&self, log: &MemoryLog, end: Offset) {
         let standing = log.standing();
-        let records = log.state().1[..end.0 as usize].to_vec();
+        let records = log.state().records[..end.0 as usize].to_vec();
         let mut state = self.state();
         state.records.extend(records.into_iter().map(|record| (record.envelope.id, record)));
+        state.positions.extend(standing.log.clone().map(|log| (log, Positions::from([(0, end)]))));
         state.log = standing.log;
-        state.positions = Positions::from([(0, end)]);
     }
 }
 
@@ -173,8 +218,8 @@ impl Ledger for MemoryLedger {
         Ok(Applied::default())
     }
 
-    async fn positions(&self, _: &LogId) -> Result<Positions, LedgerError> {
-        Ok(self.state().positions.clone())
+    async fn positions(&self, log: &LogId) -> Result<Positions, LedgerError> {
+        Ok(self.state().positions.get(log).cloned().unwrap_or_default())
     }
 
     async fn current_log(&self) -> Result<Option<LogId>, LedgerError> {
@@ -216,6 +261,6 @@ impl Ledger for MemoryLedger {
     }
 
     async fn gaps(&self) -> Result<Vec<Gap>, LedgerError> {
-        Ok(Vec::new())
+        Ok(self.state().gaps.clone())
     }
 }

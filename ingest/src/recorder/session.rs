@@ -127,7 +127,7 @@ impl<'a> Session<'a> {
         self.patient().until_done(|| log.set_aside(partition, offset, poison)).await?;
         tracing::error!(partition, offset = offset.0, reason = %poison.reason, "set an entry of the log aside: it is no record");
         metrics::set_aside();
-        let reason = format!("set aside, it is no record: {}", poison.reason);
+        let reason = format!("{}: {}", Gap::SET_ASIDE, poison.reason);
         self.add_gap(partition, offset.0, offset.0, reason);
         Ok(())
     }
