@@ -6,5 +6,6 @@ pub mod object;
 pub mod request;
 pub mod selectors;
 pub mod status;
+pub mod store;
 pub mod stored;
 pub mod user;
