@@ -26,7 +26,7 @@ run: ## Set up, build and start Muniment embedded in ./muniment-data
 
 test: ## Run every test, with real Kafka and Postgres on loopback
 	@scripts/setup
-	@scripts/with-engines cargo test $(CARGO_FLAGS) --workspace $(ARGS)
+	@scripts/test $(ARGS)
 
 check: ## Formatting, lints, documentation, licences, scripts, the Compose file
 	@scripts/setup

@@ -17,7 +17,7 @@ use std::{
 use engines::{Database, Own, kafka, unique};
 use reqwest::StatusCode;
 use serde_json::Value;
-use server::{Server, ago, event, eventually, muniment};
+use server::{Server, ago, event, eventually, muniment, skipped};
 
 /// Runs a command that is to end by itself.
 async fn ended(mut command: Command) -> Output {
@@ -282,7 +282,7 @@ fn fill(file: &Path) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_takes_nothing_loses_nothing_and_goes_on_once_there_is_room() {
     let Some(disk) = SmallDisk::mount("96m") else {
-        println!("skipped: a small file system can be mounted by root only");
+        skipped("a small file system can be mounted by root only");
         return;
     };
     let mut server = Server::stopped(&["--journal-max-bytes", "32MiB"]);

@@ -6,8 +6,11 @@ use serde_json::Value;
 
 #[path = "../benches/generator.rs"]
 mod generator;
+#[path = "support/skipped.rs"]
+mod skipped;
 
 use generator::{Form, Generator};
+use skipped::skipped;
 
 /// 2026-11-23T00:00:00Z, the day of the recorded run.
 const START: i64 = 1_795_392_000_000_000;
@@ -48,7 +51,7 @@ fn generated_events_are_mixed_as_the_recorded_ones() {
     let sample =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/samples/kube-apiserver-1.36/run1.jsonl");
     let Ok(text) = fs::read_to_string(&sample) else {
-        println!("skipped: ../shared is absent");
+        skipped("../shared is absent");
         return;
     };
     let recorded: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

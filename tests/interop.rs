@@ -4,6 +4,9 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
+#[path = "support/skipped.rs"]
+mod skipped;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -25,6 +28,7 @@ use ingest::{
     time::Clock,
 };
 use serde_json::Value;
+use skipped::skipped;
 
 /// The cluster's name at the intake.
 const CLUSTER: &str = "interop";
@@ -308,7 +312,7 @@ fn a_real_api_server_and_muniment_agree_although_muniment_is_killed() {
         Ok(found) => found,
         Err(reason) => {
             assert!(variable("MUNIMENT_TEST_INTEROP").is_none(), "{reason}");
-            println!("skipped: {reason}");
+            skipped(&reason);
             return;
         }
     };

@@ -20,3 +20,7 @@ pub mod relay;
 pub mod retry;
 pub mod split;
 pub mod time;
+
+#[cfg(test)]
+#[path = "../../tests/support/skipped.rs"]
+mod skipped;

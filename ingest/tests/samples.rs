@@ -4,6 +4,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed test panics")]
 
+#[path = "../../tests/support/skipped.rs"]
+mod skipped;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -20,11 +23,12 @@ use ingest::{
     split::Splitter,
     time::Clock,
 };
+use skipped::skipped;
 
 fn samples() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/samples");
     if !folder.is_dir() {
-        println!("skipped: ../shared is absent");
+        skipped("../shared is absent");
     }
     folder.is_dir().then_some(folder)
 }

@@ -14,6 +14,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+#[path = "skipped.rs"]
+mod skipped;
+pub(crate) use skipped::skipped;
+
 /// How long a test waits for what an idle machine does within a second or two.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -35,7 +39,7 @@ pub(crate) fn muniment() -> Command {
 pub(crate) fn sample(name: &str) -> Option<PathBuf> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/samples").join(name);
     if !file.exists() {
-        println!("skipped: ../shared is absent");
+        skipped("../shared is absent");
         return None;
     }
     Some(file)

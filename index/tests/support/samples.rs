@@ -1,6 +1,9 @@
 //! Events for tests: records made of JSON, and the recorded events of a real API server.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+#[path = "../../../tests/support/skipped.rs"]
+mod skipped;
+
 use std::{fs, path::PathBuf};
 
 use ingest::{
@@ -8,6 +11,7 @@ use ingest::{
     time::Timestamp,
 };
 use serde_json::Value;
+use skipped::skipped;
 use uuid::Uuid;
 
 /// A record as the pipeline would make it of this event; `n` tells records of one millisecond apart.
@@ -41,7 +45,7 @@ pub(crate) fn recorded() -> Option<Vec<Record>> {
     let path =
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/samples/kube-apiserver-1.36/run1.jsonl");
     let Ok(lines) = fs::read_to_string(path) else {
-        println!("skipped: ../shared is absent");
+        skipped("../shared is absent");
         return None;
     };
     Some(lines.lines().enumerate().map(|(n, line)| record(line, n as u64)).collect())

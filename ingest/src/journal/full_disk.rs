@@ -13,6 +13,7 @@ use super::{
     tests::{drafts, events, options},
     *,
 };
+use crate::skipped::skipped;
 
 const MEBIBYTE: u64 = 1024 * 1024;
 
@@ -77,7 +78,7 @@ impl Drop for Mounted {
 async fn a_full_file_system_takes_nothing_loses_nothing_and_recovers_by_itself() {
     let dir = tempfile::tempdir().unwrap();
     let Some(mounted) = Mounted::new(dir.path(), 6 * MEBIBYTE) else {
-        println!("no file system can be mounted here: a_file_size_limit_is_a_full_disk stands in for it");
+        skipped("no file system can be mounted; a_file_size_limit_is_a_full_disk stands in for it");
         return;
     };
     let ballast = mounted.0.join("ballast");

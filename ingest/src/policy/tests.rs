@@ -8,7 +8,10 @@ use std::{
 use serde::Deserialize;
 
 use super::*;
-use crate::event::{Level, Stage};
+use crate::{
+    event::{Level, Stage},
+    skipped::skipped,
+};
 
 fn load(text: &str) -> Result<Policy, PolicyError> {
     Loaded::from_bytes(text.as_bytes()).map(|loaded| loaded.policy)
@@ -369,7 +372,7 @@ impl Recorded<'_> {
 fn a_real_api_server_recorded_what_the_matcher_says() {
     let samples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/samples/kube-apiserver-1.36");
     let Ok(events) = std::fs::read_to_string(samples.join("run1.jsonl")) else {
-        println!("skipped: ../shared is absent");
+        skipped("../shared is absent");
         return;
     };
     let policy = Loaded::from_file(&samples.join("audit-policy.yaml")).unwrap().policy;
