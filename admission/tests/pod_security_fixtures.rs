@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
+#[path = "../../tests/support/skipped.rs"]
+mod skipped;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -12,11 +15,12 @@ use admission::{
     pod::{Pod, fill_defaults},
     pod_security::{Evaluation, LevelVersion, Version, evaluate},
 };
+use skipped::skipped;
 
 fn fixtures() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/fixtures/psa");
     if !folder.exists() {
-        println!("skipped: ../shared is absent");
+        skipped("../shared is absent");
         return None;
     }
     Some(folder)
