@@ -4,6 +4,8 @@ pub mod authz;
 pub mod negotiate;
 pub mod object;
 pub mod request;
+pub mod resources;
+pub mod schema;
 pub mod selectors;
 pub mod status;
 pub mod store;

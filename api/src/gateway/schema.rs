@@ -1,0 +1,9 @@
+//! What Kubernetes' own kinds look like: one table of types that protobuf, JSON decoding and patches go by.
+
+pub mod canonical;
+pub mod decode;
+pub mod protobuf;
+pub mod scalar;
+pub mod table;
+
+pub use table::{Field, ListType, Schema, Shape, Type, TypeId, schema};
