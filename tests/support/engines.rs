@@ -191,6 +191,11 @@ impl Own {
         self.variable("MUNIMENT_TEST_POSTGRES")
     }
 
+    /// Address of this test's etcd.
+    pub fn etcd(&self) -> &str {
+        self.variable("MUNIMENT_TEST_ETCD")
+    }
+
     fn variable(&self, name: &str) -> &str {
         self.variables.get(name).unwrap_or_else(|| panic!("this test did not start what {name} names"))
     }

@@ -1,5 +1,6 @@
 //! The seam to the cluster's state: keys and values under one growing revision, in etcd's terms.
 
+mod etcd;
 mod failure;
 mod key;
 #[cfg(any(test, feature = "laws"))]
@@ -13,6 +14,7 @@ use std::{fmt::Debug, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub use etcd::{EtcdOpenError, EtcdOptions, EtcdStore, EtcdUser};
 pub use failure::{Cause, StoreError, WatchError, WriteError};
 pub use key::Key;
 pub use record::{Change, ChangeKind, Item, List, Listing, Read, Revision, Versioned};
