@@ -1,11 +1,6 @@
 //! The composition root: builds every part that the roles of this process need, and starts them.
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use api::{
@@ -40,6 +35,7 @@ use crate::{
     chronicle::Chronicle,
     client_token,
     data_folder::{DataFolder, ServerFile},
+    deployment_key,
     engines::Engines,
     exit,
     inputs::Inputs,
@@ -95,11 +91,11 @@ pub(crate) async fn assemble(settings: Settings, metrics: MetricsPage, clock: Cl
     })?;
     let key = match key {
         Some(key) => key,
-        None => own_key(data.path())?,
+        None => deployment_key::own(data.path())?,
     };
     let mut parts = Parts::open(settings, clock, &data, instance).await?;
     parts.watch_journal();
-    parts.engines().start().await?;
+    parts.engines(&key).start().await?;
     let tokens = parts.tokens().await?;
     let intake = parts.intake(&rules, &key)?;
     parts.chronicle(rules.hash(), policy);
@@ -179,8 +175,10 @@ impl Parts {
         })
     }
 
-    fn engines(&mut self) -> Engines<'_> {
+    fn engines(&mut self, key: &DeploymentKey) -> Engines<'_> {
         Engines {
+            // Only where events come in is anything made under the key.
+            key: self.settings.runs(Role::Intake).then(|| key.check()),
             settings: &self.settings,
             data: &self.data,
             instance: self.instance.clone(),
@@ -354,16 +352,3 @@ async fn open_journal(
 
 /// How long closing the journal may take once the tasks have ended.
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The key of this data folder, made before its journal and never again: under another one no event would have its former id.
-fn own_key(data: &Path) -> Result<DeploymentKey> {
-    let file = data.join("deployment.key");
-    if !file.exists() && data.join("journal").exists() {
-        bail!(
-            "{} is missing, and this data folder has been used: put the key back from a backup, or name it with \
-             --deployment-key-file; under a new key, events that arrive again would be kept twice",
-            file.display()
-        );
-    }
-    Ok(DeploymentKey::load_or_create(&file)?)
-}

@@ -6,8 +6,9 @@ use anyhow::{Context, Result, bail};
 use api::{later::Later, tokens::store::Store};
 use index::Indexer;
 use ingest::{
+    identity::KeyCheck,
     journal::Journal,
-    ledger::{Ledger, OpenError, PostgresLedger, SqliteLedger},
+    ledger::{Ledger, PostgresLedger, SqliteLedger},
     log::{
         Log, LogError, Safety,
         kafka::{KafkaLog, KafkaOptions},
@@ -20,6 +21,7 @@ use tokio::sync::watch;
 
 use crate::{
     connect::connect,
+    deployment_key::{self, Unusable},
     settings::{Ack, Settings},
     supervise::{Phase, Supervisor},
 };
@@ -31,6 +33,8 @@ const TOPIC_RETENTION: Duration = Duration::from_secs(7 * 24 * 3_600);
 pub(crate) struct Engines<'p> {
     /// Which engines.
     pub(crate) settings: &'p Settings,
+    /// What the deployment's key is compared by, where ids are made.
+    pub(crate) key: Option<KeyCheck>,
     /// The data folder.
     pub(crate) data: &'p Path,
     /// The name of this instance.
@@ -81,6 +85,9 @@ impl Engines<'_> {
         let file = self.data.join("ledger.sqlite");
         let ledger =
             SqliteLedger::open(&file).await.with_context(|| format!("cannot open {}", file.display()))?;
+        deployment_key::confirm(&ledger, self.key)
+            .await
+            .with_context(|| format!("cannot use {}", file.display()))?;
         self.store.set(Store::Sqlite(ledger.pool().clone()));
         self.ledger.set(Arc::new(ledger));
         Ok(())
@@ -116,11 +123,15 @@ impl Engines<'_> {
     }
 
     fn postgres(&mut self, url: String) {
-        let (ledger, store) = (self.ledger.clone(), self.store.clone());
+        let (ledger, store, key) = (self.ledger.clone(), self.store.clone(), self.key);
         let stop = self.supervisor.stop(Phase::Movers);
         self.supervisor.spawn(Phase::Movers, "postgres", async move {
-            let open = || PostgresLedger::connect(&url);
-            let opened = connect("Postgres", stop.clone(), open, OpenError::is_unavailable).await?;
+            let open = || async {
+                let postgres = PostgresLedger::connect(&url).await?;
+                deployment_key::confirm(&postgres, key).await?;
+                Ok(postgres)
+            };
+            let opened = connect("Postgres", stop.clone(), open, Unusable::is_passing).await?;
             if let Some(postgres) = opened {
                 store.set(Store::Postgres(postgres.pool().clone()));
                 ledger.set(Arc::new(postgres));

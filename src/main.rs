@@ -13,6 +13,7 @@ mod command;
 mod config;
 mod connect;
 mod data_folder;
+mod deployment_key;
 mod engines;
 mod exit;
 mod inputs;

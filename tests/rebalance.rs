@@ -27,11 +27,16 @@ fn owned(log: &str) -> bool {
 async fn a_killed_and_a_frozen_recorder_lose_and_double_nothing() {
     let database = Database::create().await;
     let (kafka, topic, url) = (kafka(), unique("rebalance"), database.url());
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    std::fs::write(&key, [7; 32]).unwrap();
+    let key = key.to_str().unwrap();
     let args = |instance: &'static str| {
-        ["--kafka", &kafka, "--topic", &topic, "--postgres", &url, "--instance", instance].map(str::to_owned)
+        let engines = ["--kafka", &kafka, "--topic", &topic, "--postgres", &url];
+        [&engines[..], &["--deployment-key-file", key, "--instance", instance]].concat()
     };
-    let first = Server::start(&args("first").each_ref().map(String::as_str)).await;
-    let mut second = Server::start(&args("second").each_ref().map(String::as_str)).await;
+    let first = Server::start(&args("first")).await;
+    let mut second = Server::start(&args("second")).await;
     let load = Load::default();
     load.send_to(Some(first.call()));
     let senders = load.start(2);

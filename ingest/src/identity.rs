@@ -3,7 +3,7 @@
 mod key;
 
 use hmac::{Hmac, Mac};
-pub use key::{DeploymentKey, KeyError};
+pub use key::{DeploymentKey, KeyCheck, KeyError};
 use sha2::Sha256;
 use uuid::{Builder, Uuid};
 

@@ -1,6 +1,7 @@
 //! The ledger: where records are kept for good, each once.
 
 mod codec;
+mod deployment;
 mod failure;
 mod fields;
 #[cfg(any(test, feature = "laws"))]
@@ -18,6 +19,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    identity::KeyCheck,
     log::{LogId, Offset, Partition, Positions},
     ranges::Ranges,
     record::{Boot, Record, RecordId},
@@ -138,8 +140,16 @@ pub enum LedgerError {
 /// 4. What was seen of a boot outlives the rows: neither a removed duplicate nor an expired day is a hole.
 /// 5. `get` gives the bytes that were applied.
 /// 6. A gap that is known already is not recorded again; what a record of the pipeline tells of its boot counts once.
+/// 7. The key check that came first stays, however many come at once: every caller is given that one.
 #[async_trait]
 pub trait Ledger: Send + Sync + fmt::Debug {
+    /// Keeps `own` as the check value of the deployment's key when the ledger has none yet, and gives the one that is
+    /// kept. Records of a caller whose own is another would have other ids than the same events have here.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    async fn key_check(&self, own: KeyCheck) -> Result<KeyCheck, LedgerError>;
+
     /// Applies one batch.
     ///
     /// # Errors

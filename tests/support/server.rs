@@ -210,8 +210,13 @@ impl Server {
     /// Asks the process to end and waits for it.
     pub(crate) async fn stop(&mut self) -> std::process::ExitStatus {
         self.signal(Signal::TERM);
+        self.ended().await
+    }
+
+    /// Waits until the process has ended by itself.
+    pub(crate) async fn ended(&mut self) -> std::process::ExitStatus {
         let mut child = self.child.take().expect("a process");
-        eventually("stopped", async || child.try_wait().unwrap()).await
+        eventually("ended", async || child.try_wait().unwrap()).await
     }
 }
 

@@ -11,6 +11,7 @@ use std::{
 use async_trait::async_trait;
 use index::Standing;
 use ingest::{
+    identity::KeyCheck,
     ledger::{Applied, Batch, BootSummary, Gap, Ledger, LedgerError},
     log::{
         Delivery, Log, LogError, LogId, Offset, Partition, Poison, Polled, Positions, Reader, Safety,
@@ -214,6 +215,10 @@ impl MemoryLedger {
 
 #[async_trait]
 impl Ledger for MemoryLedger {
+    async fn key_check(&self, own: KeyCheck) -> Result<KeyCheck, LedgerError> {
+        Ok(own)
+    }
+
     async fn apply(&self, _: &LogId, _: &Batch) -> Result<Applied, LedgerError> {
         Ok(Applied::default())
     }

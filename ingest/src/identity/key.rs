@@ -21,6 +21,10 @@ const MAX_FILE_BYTES: u64 = 128;
 #[derive(Clone)]
 pub struct DeploymentKey(Zeroizing<[u8; 32]>);
 
+/// Tells keys apart without telling anything of them: an HMAC of a constant, which may be kept and shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyCheck(pub [u8; 32]);
+
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
@@ -107,6 +111,11 @@ impl DeploymentKey {
         fs::File::open(folder)?.sync_all()
     }
 
+    /// The value by which another instance's key is compared with this one.
+    pub fn check(&self) -> KeyCheck {
+        KeyCheck(self.mac("key check").chain_update("muniment").finalize().into_bytes().into())
+    }
+
     /// An HMAC-SHA-256 under a key of its own for `purpose`, derived from this one.
     pub(crate) fn mac(&self, purpose: &str) -> Hmac<Sha256> {
         let subkey = keyed(&*self.0).chain_update(purpose).finalize().into_bytes();
@@ -176,6 +185,13 @@ mod tests {
             let error = DeploymentKey::load_or_create(&path).unwrap_err();
             assert!(error.to_string().contains("64 hexadecimal digits"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_check_is_the_same_for_the_same_key_at_every_version() {
+        let check = |byte| hex::encode(DeploymentKey::from_bytes([byte; 32]).check().0);
+        assert_eq!(check(7), "366cce444e569c974d29e789ac45e7682a55af8f5c981a9cbeefe9a40fa79e5a");
+        assert_ne!(check(7), check(8));
     }
 
     #[test]

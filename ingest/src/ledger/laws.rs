@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::{Applied, Batch, Gap, Ledger, LedgerError};
 use crate::{
+    identity::{DeploymentKey, KeyCheck},
     log::{LogId, Offset, Partition},
     pipeline::{Fact, Previous},
     ranges::Ranges,
@@ -39,6 +40,8 @@ macro_rules! ledger_law_tests {
             gaps_are_kept_once
             a_boot_tells_of_itself_once
             an_absurd_count_of_rejected_items_stops_nothing
+            the_first_key_check_stays
+            first_key_checks_at_once_agree
         );
     };
     (@ $fresh:expr; $($law:ident)*) => {
@@ -423,4 +426,25 @@ pub async fn a_boot_tells_of_itself_once<L: Ledger, G>(fresh: impl AsyncFn() -> 
     let boots = ledger.boots(always()).await.unwrap();
     assert_eq!((boots[0].previous, boots[0].rejected), (Some((boot(0), 70)), 6));
     assert_eq!(ledger.gaps().await.unwrap(), [gap()]);
+}
+
+fn key_check(byte: u8) -> KeyCheck {
+    DeploymentKey::from_bytes([byte; 32]).check()
+}
+
+/// Law 7.
+pub async fn the_first_key_check_stays<L: Ledger, G>(fresh: impl AsyncFn() -> (L, G)) {
+    let (ledger, _keep) = fresh().await;
+    for own in [1, 2, 1] {
+        assert_eq!(ledger.key_check(key_check(own)).await.unwrap(), key_check(1));
+    }
+}
+
+/// Law 7, for first starts that race.
+pub async fn first_key_checks_at_once_agree<L: Ledger, G>(fresh: impl AsyncFn() -> (L, G)) {
+    let (ledger, _keep) = fresh().await;
+    let checks = futures::future::join_all((0..8).map(|n| ledger.key_check(key_check(n)))).await;
+    let first = *checks[0].as_ref().unwrap();
+    assert!((0..8).any(|n| key_check(n) == first));
+    assert!(checks.into_iter().all(|kept| kept.unwrap() == first));
 }

@@ -21,11 +21,12 @@ use sqlx::{
 
 use self::partitions::Partitions;
 use super::{
-    Applied, Batch, BootSummary, Gap, Ledger, LedgerError,
+    Applied, Batch, BootSummary, Gap, Ledger, LedgerError, deployment,
     open::{OpenError, migrate},
     origin::OriginCache,
 };
 use crate::{
+    identity::KeyCheck,
     log::{LogId, Positions},
     record::{Record, RecordId},
     time::{Day, Timestamp},
@@ -117,6 +118,15 @@ async fn bounded<T>(call: impl Future<Output = Result<T, LedgerError>>) -> Resul
 
 #[async_trait]
 impl Ledger for PostgresLedger {
+    async fn key_check(&self, own: KeyCheck) -> Result<KeyCheck, LedgerError> {
+        bounded(async {
+            sqlx::query(deployment::KEEP).bind(&own.0[..]).execute(&self.pool).await?;
+            let stored: Vec<u8> = sqlx::query_scalar(deployment::KEPT).fetch_one(&self.pool).await?;
+            deployment::kept(&stored).map(KeyCheck)
+        })
+        .await
+    }
+
     async fn apply(&self, log: &LogId, batch: &Batch) -> Result<Applied, LedgerError> {
         bounded(self.apply_batch(log, batch)).await
     }

@@ -16,11 +16,12 @@ use sqlx::{
 };
 
 use super::{
-    Applied, Batch, BootSummary, Gap, Ledger, LedgerError,
+    Applied, Batch, BootSummary, Gap, Ledger, LedgerError, deployment,
     open::{OpenError, migrate},
     origin::OriginCache,
 };
 use crate::{
+    identity::KeyCheck,
     log::{LogId, Positions},
     record::{Record, RecordId},
     time::{Day, Timestamp},
@@ -104,6 +105,12 @@ fn pool(connections: u32) -> SqlitePoolOptions {
 
 #[async_trait]
 impl Ledger for SqliteLedger {
+    async fn key_check(&self, own: KeyCheck) -> Result<KeyCheck, LedgerError> {
+        sqlx::query(deployment::KEEP).bind(&own.0[..]).execute(&self.writer).await?;
+        let stored: Vec<u8> = sqlx::query_scalar(deployment::KEPT).fetch_one(&self.writer).await?;
+        deployment::kept(&stored).map(KeyCheck)
+    }
+
     async fn apply(&self, log: &LogId, batch: &Batch) -> Result<Applied, LedgerError> {
         self.apply_batch(log, batch).await
     }

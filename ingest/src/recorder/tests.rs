@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::{
+    identity::KeyCheck,
     journal::{Journal, JournalOptions},
     ledger::{Applied, Batch, BootSummary, Gap, SqliteLedger, laws::record},
     log::{Delivery, LogId, Offset, Partition, Poison, Polled, Safety, Subscription, local::LocalLog},
@@ -142,6 +143,10 @@ fn away() -> LedgerError {
 
 #[async_trait]
 impl Ledger for Faulty {
+    async fn key_check(&self, own: KeyCheck) -> Result<KeyCheck, LedgerError> {
+        self.ledger.key_check(own).await
+    }
+
     async fn apply(&self, log: &LogId, batch: &Batch) -> Result<Applied, LedgerError> {
         match self.fault() {
             None => self.ledger.apply(log, batch).await,
