@@ -9,6 +9,8 @@ mod load;
 #[path = "support/server.rs"]
 mod server;
 
+use std::collections::BTreeSet;
+
 use engines::{Database, kafka, unique};
 use load::{Load, no_holes};
 use rustix::process::Signal;
@@ -17,10 +19,21 @@ use server::{Server, eventually};
 /// Events that must arrive in each phase.
 const PHASE: u64 = 2_000;
 
-/// Whether the latest that the recorder said of its partitions is that it has some.
+/// Whether the recorder has partitions, by what it said it took and gave up so far.
 fn owned(log: &str) -> bool {
-    let latest = log.lines().rfind(|line| line.contains("recorder takes partitions"));
-    latest.is_some_and(|line| !line.contains("partitions=[]"))
+    let mut own = BTreeSet::new();
+    for line in log.lines().filter(|line| line.contains("ingest::recorder::session")) {
+        let Some((_, list)) = line.split_once("partitions=[") else { continue };
+        let named = list.split([',', ' ', ']']).filter(|number| !number.is_empty()).map(str::to_owned);
+        if line.contains("recorder takes partitions") {
+            own.extend(named);
+        } else {
+            named.for_each(|number| {
+                own.remove(&number);
+            });
+        }
+    }
+    !own.is_empty()
 }
 
 #[tokio::test(flavor = "multi_thread")]
