@@ -229,6 +229,27 @@ fn shapes(p: &mut Planted) -> Vec<Value> {
     ));
     let uri = format!("/api/v1/namespaces/shop/pods?access_token={}", p.jwt("URL"));
     events.push(event("list", "pods", None, json!({ "requestURI": uri })));
+    let uri =
+        format!("/api/v1/namespaces/shop/pods?Access_Token={}", p.password("a parameter in another case"));
+    events.push(event("list", "pods", None, json!({ "requestURI": uri })));
+    let command = format!("Authorization: bEARer {}", p.password("bearer in another case"));
+    let manifest = format!(
+        "apiVersion: v1\nkind:\n  Secret\nstringData:\n  k: {}\n",
+        p.password("a kind on its own line")
+    );
+    let encoded: Vec<String> = ["", "x", "token: ", "ab"]
+        .iter()
+        .map(|before| STANDARD.encode(format!("{before}{}", p.jwt("encoded after other text"))))
+        .collect();
+    p.0.extend(encoded.iter().map(|e| ("an encoded JWT".to_owned(), e[e.len() - 40..].to_owned())));
+    events.push(event(
+        "create",
+        "configmaps",
+        None,
+        json!({ "requestObject": {
+        "kind": "ConfigMap", "apiVersion": "v1", "data": {
+            "command": command, "manifest": manifest, "encoded": encoded } } }),
+    ));
     let patch = json!({ "configuration": "c", "webhook": "w", "patchType": "JSONPatch", "patch": [
         { "op": "add", "path": "/data/password", "value": p.data("admission patch") }] });
     events.push(event(

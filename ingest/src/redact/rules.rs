@@ -232,7 +232,9 @@ fn builtin_texts() -> Vec<TextRule> {
             token: true,
             ..rule(
                 "bearer-token",
-                &["earer", "EARER"],
+                // The end of the word in any case: short words in each spelling keep the vector instructions, which
+                // an automaton that takes either case has not.
+                &["rer", "reR", "rEr", "rER", "Rer", "ReR", "REr", "RER"],
                 format!(
                     r"(?i:bearer)(?:{GAP}+|\.authorization\.k8s\.io\.)(?P<secret>[A-Za-z0-9._~+/%-]{{8,}}=*)"
                 ),
@@ -240,20 +242,25 @@ fn builtin_texts() -> Vec<TextRule> {
         },
         rule(
             "url-secret",
-            &["token=", "secret=", "password=", "passwd=", "api_key=", "apikey="],
-            r#"[?&](?:[A-Za-z0-9]+[_-])*(?:token|secret|password|passwd|api_?key)=(?P<secret>[^&\s"'<>]+)"#.into(),
+            // The ends of the names below in any case.
+            &[
+                "en=", "eN=", "En=", "EN=", "et=", "eT=", "Et=", "ET=", "rd=", "rD=", "Rd=", "RD=", "wd=", "wD=",
+                "Wd=", "WD=", "ey=", "eY=", "Ey=", "EY=",
+            ],
+            r#"[?&](?:[A-Za-z0-9]+[_-])*(?i:token|secret|password|passwd|api_?key)=(?P<secret>[^&\s"'<>]+)"#.into(),
         ),
         rule("url-password", &["://"], r#"://[^/\s:@"'<>]*:(?P<secret>[^/\s:@"'<>]+)@"#.into()),
         TextRule {
             base64: true,
             ..rule(
                 "base64",
-                // The beginning of a JWT, and of a PEM text wherever it lies in a group of three bytes.
-                &["ZXlK", "LS0tLS1CRUdJTi", "0tLS0tQkVHSU", "tLS0tLUJFR0lO"],
+                // The beginnings of a JWT and of a PEM text wherever they lie in a group of three bytes.
+                &["ZXlK", "V5S", "leUo", "leUp", "LS0tLS1CRUdJTi", "0tLS0tQkVHSU", "tLS0tLUJFR0lO"],
                 // The programs that wrap base64 do so after 64 or 76 characters; a last line of fewer than 40 holds
                 // little more than the closing line of a key.
                 concat!(
-                    "(?:ZXlK|[A-Za-z0-9+/_-]*(?:LS0tLS1CRUdJTi|0tLS0tQkVHSU|tLS0tLUJFR0lO))[A-Za-z0-9+/_-]{16,}",
+                    "(?:ZXlK|[A-Za-z0-9+/_-]*(?:[GWm2]V5S[i-n]|leU[op]|LS0tLS1CRUdJTi|0tLS0tQkVHSU|tLS0tLUJFR0lO))",
+                    "[A-Za-z0-9+/_-]{16,}",
                     r"(?:\r?\n[ \t]*[A-Za-z0-9+/_-]{40,})*={0,2}",
                 )
                 .into(),

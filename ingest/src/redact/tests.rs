@@ -345,6 +345,67 @@ fn a_whole_value_in_a_body_becomes_an_object_and_a_part_becomes_text() {
 }
 
 #[test]
+fn any_case_of_bearer_and_of_a_parameter_is_found() {
+    for text in [
+        "bEARer hunter2hunter2",
+        "BeaReR hunter2hunter2",
+        "beareR+hunter2hunter2",
+        "/x?Access_Token=hunter2",
+        "/x?ACCESS-TOKEN=hunter2",
+        "/x?a=b&clientSecret=no&client_SeCrEt=hunter2",
+        "/x?PassWord=hunter2",
+        "/x?ApiKey=hunter2&y=1",
+        "/x?API_KEy=hunter2",
+        "/x?passwD=hunter2",
+    ] {
+        let (out, count) = redact(&json!({"requestURI": text, "requestObject": {"a": text}}));
+        assert!(count == 2 && !out.to_string().contains("hunter2"), "{text} gave {out}");
+    }
+}
+
+#[test]
+fn a_manifest_is_found_wherever_its_kind_has_its_value() {
+    for kind in [
+        "kind: Secret",
+        "kind:\n  Secret",
+        "kind:\r\n\r\n  \"Secret\"",
+        "\"kind\" :\n  'SecretList'",
+        "kind: # which\n  Secret",
+        "kind:\n# one\n# two\n  Secret",
+        "kind: !!str Secret",
+        "kind: &k Secret",
+        "kind: >-\n  Secret",
+        "kind: |\n  Secret",
+        "? kind\n: Secret",
+        "# kind: Secret",
+        "{a: \"#\", kind: # b # c\n  Secret}",
+    ] {
+        let text = format!("apiVersion: v1\n{kind}\nstringData: {{k: hunter2}}\n");
+        let (out, count) = redact(&json!({"requestObject": {"a": text}}));
+        assert!(count == 1 && !out.to_string().contains("hunter2"), "{text} gave {out}");
+    }
+    let prose =
+        json!({"requestObject": {"a": "what kind of Secret: none\nmankind # a Secret\nkinds:\n- Secret\n"}});
+    assert_eq!(redact(&prose), (prose, 0));
+}
+
+#[test]
+fn an_encoded_token_is_found_wherever_it_begins() {
+    for before in ["", "x", "xy", "xyz", "token: ", "token=  ", "{\"t\":\""] {
+        let encoded = base64(&format!("{before}{JWT} and more"));
+        for around in
+            [encoded.clone(), format!("/a/{encoded}"), format!("ab/{encoded}"), format!("a/{encoded}")]
+        {
+            let (out, count) = redact(&json!({"requestObject": {"a": around}}));
+            assert!(
+                count == 1 && !out.to_string().contains(&encoded[24..60]),
+                "{before:?}: {around} gave {out}"
+            );
+        }
+    }
+}
+
+#[test]
 fn escapes_hide_nothing() {
     let hide = |text: &str| text.replace('e', "\\u0065").replace('/', "\\/");
     let redactor = redactor();

@@ -105,9 +105,12 @@ impl Texts {
         if !rule.encoded {
             return Some(Secret { start, end, rule: &rule.name, value: text.as_bytes().to_vec() });
         }
-        let value = decode_run(text)?;
-        let inner = self.find_once(&String::from_utf8_lossy(&value))?;
-        Some(Secret { start, end, rule: inner, value })
+        // What was encoded may begin after other characters of the alphabet, such as a path's.
+        (0..4.min(text.len())).find_map(|skipped| {
+            let value = decode_run(text.get(skipped..)?)?;
+            let inner = self.find_once(&String::from_utf8_lossy(&value))?;
+            Some(Secret { start: start + skipped, end, rule: inner, value })
+        })
     }
 
     /// The rule of the first secret in a text that was decoded, in which no further encoding is looked for.

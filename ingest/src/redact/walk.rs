@@ -189,6 +189,39 @@ impl BodyRule {
     }
 }
 
+/// How many bytes of comments, tags and anchors between a key and its value are looked through: the same bytes may
+/// stand before many values.
+const MAX_ASIDE: usize = 1024;
+
+/// Whether a YAML scalar behind `text` is the value of the key `kind`: on its line or a later one, behind quotes, tags,
+/// anchors, the sign of a block, comments.
+fn follows_kind(text: &[u8]) -> bool {
+    let text = trimmed(text);
+    let mut near = &text[text.len().saturating_sub(MAX_ASIDE)..];
+    let mut ends = ends_with_kind(text);
+    while !ends {
+        let word = near.iter().rposition(|b| b" \t\r\n:".contains(b)).map_or(0, |at| at + 1);
+        let comment = near.iter().rposition(|b| b"#\n".contains(b)).filter(|at| near[*at] == b'#');
+        near = match comment {
+            _ if near.get(word).is_some_and(|b| b"!&|>".contains(b)) => trimmed(&near[..word]),
+            Some(at) => trimmed(&near[..at]),
+            None => return false,
+        };
+        ends = ends_with_kind(near);
+    }
+    true
+}
+
+fn ends_with_kind(text: &[u8]) -> bool {
+    text.strip_suffix(b":").is_some_and(|key| trimmed(key).ends_with(b"kind"))
+}
+
+/// Without white space and quotes at its end.
+fn trimmed(text: &[u8]) -> &[u8] {
+    let end = text.iter().rposition(|b| !b"\"' \t\r\n".contains(b)).map_or(0, |at| at + 1);
+    &text[..end]
+}
+
 /// The JSON object or array that a text is, if it is one.
 fn embedded(text: &str) -> Option<Json<'_>> {
     matches!(text.trim_start().as_bytes().first(), Some(b'{' | b'[')).then(|| Json::parse_text(text).ok())?
@@ -213,11 +246,9 @@ impl Redactor {
     fn rule_of_manifest(&self, text: &str) -> Option<&BodyRule> {
         self.bodies.iter().find(|rule| {
             text.match_indices(&rule.kind).any(|(at, kind)| {
-                let before = text[..at].trim_end_matches(['"', '\'', ' ', '\t']);
-                let before = before.strip_suffix(':').map(|b| b.trim_end_matches(['"', '\'', ' ', '\t']));
                 let after = text[at + kind.len()..].trim_start_matches("List");
-                before.is_some_and(|b| b.ends_with("kind"))
-                    && !after.starts_with(|c: char| c.is_ascii_alphanumeric())
+                !after.starts_with(|c: char| c.is_ascii_alphanumeric())
+                    && follows_kind(&text.as_bytes()[..at])
             })
         })
     }
