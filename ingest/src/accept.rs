@@ -144,8 +144,17 @@ fn unknown(what: &str, names: [&str; 4]) -> Rejection {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
     use super::*;
-    use crate::redact::RuleSet;
+    use crate::{
+        journal::{Journal, JournalOptions},
+        ledger::{Applied, Batch, Ledger, SqliteLedger},
+        log::LogId,
+        record::Record,
+        redact::RuleSet,
+        time::Day,
+    };
 
     const NOW: &str = "2026-11-24T06:00:00Z";
 
@@ -180,6 +189,37 @@ mod tests {
         assert_eq!((&*draft.cluster, draft.kind, draft.redactions), ("demo", Kind::Audit, 0));
         assert_eq!(draft.rules.len(), 64);
         assert_eq!(accept(&item).unwrap(), draft);
+    }
+
+    #[tokio::test]
+    async fn a_retry_over_midnight_adds_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let now = Arc::new(AtomicI64::new(0));
+        let read = now.clone();
+        let clock = Clock::from_fn(move || Timestamp::from_micros(read.load(Ordering::SeqCst)));
+        let set = |at: &str| now.store(at.parse::<Timestamp>().unwrap().micros(), Ordering::SeqCst);
+        set("2026-11-23T23:59:59.990000Z");
+        let key = DeploymentKey::from_bytes([1; 32]);
+        let redactor = Arc::new(Redactor::new(&RuleSet::builtin(), &key));
+        let acceptor = Acceptor::new(&key, redactor, clock.clone(), Some(30));
+        let options = JournalOptions::new("host-a", clock);
+        let (journal, _) = Journal::open(&folder.path().join("journal"), options).unwrap();
+        let before = journal.bounds().end;
+        let item = event("2026-11-23T23:59:59.980000Z");
+        for at in ["2026-11-23T23:59:59.990000Z", "2026-11-24T00:00:00.010000Z"] {
+            set(at);
+            let draft = acceptor.accept(&"demo".into(), item.as_bytes()).unwrap();
+            journal.append(vec![draft]).await.unwrap();
+        }
+        let records: Vec<Record> =
+            journal.read(before, 10).await.unwrap().into_iter().map(|entry| entry.record.unwrap()).collect();
+        let received: Vec<Day> = records.iter().map(|record| record.envelope.received_at.day()).collect();
+        assert_eq!(received[0].plus(1), received[1], "the retry was journaled on the next day");
+        let ledger = SqliteLedger::open(&folder.path().join("ledger.sqlite")).await.unwrap();
+        let applied =
+            ledger.apply(&LogId("log".into()), &Batch { records, ..Batch::default() }).await.unwrap();
+        assert_eq!(applied, Applied { inserted: 1, duplicates: 1 });
+        assert_eq!(ledger.days().await.unwrap(), [("2026-11-23".parse().unwrap(), 1)]);
     }
 
     #[test]
