@@ -48,6 +48,8 @@ enum Command {
     Token(command::token::TokenArgs),
     /// Check an audit policy, and explain which rule a request falls under
     Policy(command::policy::PolicyArgs),
+    /// Say what admission decides about manifests, without a cluster
+    Admission(command::admission::AdmissionArgs),
     /// Make the search index anew from the ledger while queries go on
     Rebuild(command::rebuild::RebuildArgs),
     /// Print a completion script for a shell
@@ -84,6 +86,7 @@ fn run_tool(command: Command) -> anyhow::Result<ExitCode> {
         Command::Search(args) => command::search::run(args),
         Command::Token(args) => command::token::run(args),
         Command::Policy(args) => command::policy::run(args),
+        Command::Admission(args) => command::admission::run(args),
         Command::Rebuild(args) => command::rebuild::run(args),
         Command::Completions(args) => command::completions::run(args, &mut Cli::command()),
         Command::Man(args) => command::man::run(&args, Cli::command()),

@@ -6,19 +6,37 @@ use crate::{
     chain::Place,
     cluster::ClusterState,
     controller::AdmissionController,
+    default_toleration_seconds::{DEFAULT_SECONDS, DefaultTolerationSeconds},
+    namespace_lifecycle::NamespaceLifecycle,
     pod_security::{Exemptions, PodSecurity, Policy},
+    priority::Priority,
 };
 
 /// The built-in controllers in kube-apiserver's order.
-pub(crate) const BUILT_IN: &[&str] = &["PodSecurity"];
+pub const BUILT_IN: &[&str] = &["NamespaceLifecycle", "PodSecurity", "Priority", "DefaultTolerationSeconds"];
 
 /// How the built-in controllers behave.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// What a namespace without labels is held to; `privileged` where nothing is said, as in kube-apiserver.
     pub pod_security_defaults: Policy,
     /// What Pod Security looks away from.
     pub pod_security_exemptions: Exemptions,
+    /// How many seconds Pods stay on a node that is not ready.
+    pub not_ready_toleration_seconds: i64,
+    /// How many seconds Pods stay on a node that is out of reach.
+    pub unreachable_toleration_seconds: i64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            pod_security_defaults: Policy::default(),
+            pod_security_exemptions: Exemptions::default(),
+            not_ready_toleration_seconds: DEFAULT_SECONDS,
+            unreachable_toleration_seconds: DEFAULT_SECONDS,
+        }
+    }
 }
 
 /// The built-in controllers of these names, with their places.
@@ -29,6 +47,12 @@ pub(crate) fn controllers(
 ) -> Vec<(Place, Arc<dyn AdmissionController>)> {
     let built = |name: &str| -> Option<Arc<dyn AdmissionController>> {
         Some(match name {
+            "NamespaceLifecycle" => Arc::new(NamespaceLifecycle::new(state.clone())),
+            "Priority" => Arc::new(Priority::new(state.clone())),
+            "DefaultTolerationSeconds" => Arc::new(DefaultTolerationSeconds::new(
+                settings.not_ready_toleration_seconds,
+                settings.unreachable_toleration_seconds,
+            )),
             "PodSecurity" => Arc::new(PodSecurity::new(
                 settings.pod_security_defaults,
                 settings.pod_security_exemptions.clone(),
