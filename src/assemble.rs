@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use api::{
     events::Search,
     health::{Check, Health},
-    intake::{Intake, delivery::Delivery},
+    intake::{Bounds, Intake, delivery::Delivery},
     later::Later,
     prometheus::MetricsPage,
     rebuild::Rebuilder,
@@ -232,7 +232,7 @@ impl Parts {
         let redactor = Arc::new(Redactor::new(rules, key));
         let acceptor = Acceptor::new(key, redactor, self.clock.clone(), Some(self.settings.retention_days));
         let delivery = (self.settings.ack == Ack::Log).then(|| Delivery::new(self.delivered.clone()));
-        Ok(Some(Intake::new(acceptor, self.journal.clone(), delivery, self.clock.clone())))
+        Ok(Some(Intake::new(acceptor, self.journal.clone(), delivery, self.clock.clone(), Bounds::default())))
     }
 
     /// The rules are in force where events come in, the policy in every process that was given one.

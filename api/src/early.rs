@@ -22,7 +22,7 @@ use futures::{Stream, StreamExt};
 
 use crate::intake::body::MAX_BODY_BYTES;
 
-/// What is let in from somebody without a token: about what HTTP/2's window has on its way in any case.
+/// What is let in from somebody without a token: a small file of events.
 const STRANGER: Bounds = Bounds { bytes: 1024 * 1024, time: Duration::from_secs(1) };
 
 /// What is let in otherwise: as much again as the largest body, for as long as a person waits.

@@ -14,7 +14,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
 };
 use ingest::{
-    accept::{Acceptor, Place, Rejection},
+    accept::{self, Acceptor, Rejection},
     journal::{Journal, Receipt},
     pipeline::{Fact, MAX_PLACES},
     record::Draft,
@@ -22,17 +22,38 @@ use ingest::{
     time::Clock,
 };
 use serde::{Deserialize, Serialize};
-use tokio::{io::AsyncReadExt, sync::Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout},
+};
 
 use crate::{cluster::ClusterName, errors::ApiError, metrics};
 
 pub mod body;
 pub mod delivery;
+pub mod pace;
+mod room;
 
 use delivery::Delivery;
+use pace::{Allowance, Pace};
+use room::{Place, Room};
 
-/// Requests that are worked on at once. Each holds at most one batch and one item in memory.
-const MAX_REQUESTS: usize = 64;
+/// Requests that are open at once. One that waits for its sender costs a buffer and a decoder, so there may be many:
+/// slow senders keep nobody else out.
+const MAX_REQUESTS: usize = 1_024;
+
+/// Memory of all bodies that are being read: batches and half items. Five of the largest events fit at once with what
+/// reading takes; the rest wait for a moment, then are told to come again.
+const MAX_MEMORY: usize = 192 * 1024 * 1024;
+
+/// zstd bodies that are open at once: the memory of each one's window, up to 8 MiB, is the sender's choice.
+const MAX_ZSTD: usize = 16;
+
+/// How long a zstd body waits for its turn.
+const ZSTD_WAIT: Duration = Duration::from_secs(5);
+
+/// What an event takes in a batch besides its bytes, about.
+const DRAFT_BYTES: usize = 256;
 
 /// Events that go to the journal together: enough that a sync is shared, few enough that memory stays small.
 const MAX_BATCH_EVENTS: usize = 1_000;
@@ -49,8 +70,22 @@ const MAX_UNREADABLE: u64 = 1_000;
 /// What is read of a body at a time.
 const READ_BYTES: usize = 64 * 1024;
 
-/// How long a sender may pause within a body.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// What intake allows all its senders together, and each of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Requests that are open at once.
+    pub requests: usize,
+    /// Memory of all bodies that are being read, in bytes.
+    pub memory: usize,
+    /// How slowly a body may come.
+    pub pace: Allowance,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { requests: MAX_REQUESTS, memory: MAX_MEMORY, pace: Allowance::default() }
+    }
+}
 
 /// Takes events in. Clones are handles of the same.
 #[derive(Clone, Debug)]
@@ -62,15 +97,51 @@ struct Inner {
     journal: Journal,
     delivery: Option<Delivery>,
     clock: Clock,
-    permits: Semaphore,
+    bounds: Bounds,
+    open: Arc<Semaphore>,
+    zstd: Arc<Semaphore>,
+    room: Room,
 }
 
 impl Intake {
     /// Takes events in through `acceptor` into `journal`; with `delivery`, answers only once the log has them safely.
-    pub fn new(acceptor: Acceptor, journal: Journal, delivery: Option<Delivery>, clock: Clock) -> Self {
-        let permits = Semaphore::new(MAX_REQUESTS);
-        Self(Arc::new(Inner { acceptor, journal, delivery, clock, permits }))
+    pub fn new(
+        acceptor: Acceptor,
+        journal: Journal,
+        delivery: Option<Delivery>,
+        clock: Clock,
+        bounds: Bounds,
+    ) -> Self {
+        let (open, zstd) = (Semaphore::new(bounds.requests), Semaphore::new(MAX_ZSTD));
+        let room = Room::new(bounds.memory);
+        let (open, zstd) = (Arc::new(open), Arc::new(zstd));
+        Self(Arc::new(Inner { acceptor, journal, delivery, clock, bounds, open, zstd, room }))
     }
+
+    /// Lets one more request in. It holds what is returned until its body has ended.
+    async fn admit(&self, headers: &HeaderMap) -> Result<Admitted, ApiError> {
+        let Inner { open, zstd, bounds, .. } = &*self.0;
+        let busy = |what: String| ApiError::too_much("busy", what);
+        let open = open
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| busy(format!("{} intake requests are open already", bounds.requests)))?;
+        let decoder = match body::is_zstd(headers) {
+            true => {
+                let turn = timeout(ZSTD_WAIT, zstd.clone().acquire_owned()).await;
+                let busy = || busy(format!("{MAX_ZSTD} zstd bodies are being read already"));
+                Some(turn.ok().and_then(Result::ok).ok_or_else(busy)?)
+            }
+            false => None,
+        };
+        Ok(Admitted { _open: open, _decoder: decoder })
+    }
+}
+
+/// A request's place among those that are open.
+struct Admitted {
+    _open: OwnedSemaphorePermit,
+    _decoder: Option<OwnedSemaphorePermit>,
 }
 
 /// What the answer says of one refused item.
@@ -128,12 +199,12 @@ pub(crate) async fn receive(
             format!("unreadable is {}: a request tells of at most {MAX_UNREADABLE}", options.unreadable);
         return Err(ApiError::bad_request("bad_unreadable", message));
     }
-    let _permit = intake.0.permits.try_acquire().map_err(|_| {
-        ApiError::too_much("busy", format!("{MAX_REQUESTS} intake requests are being worked on already"))
-    })?;
+    let admitted = intake.admit(&headers).await?;
     let mut receiving = Receiving::new(intake.0.clone(), cluster.as_arc().clone());
     let read = receiving.read(body::decoded(&headers, body)?).await;
     receiving.unreadable(options.unreadable);
+    // What follows waits for the journal and the log, not for the sender, and keeps no part of the body.
+    drop(admitted);
     receiving.end(read).await.map(Json)
 }
 
@@ -143,6 +214,7 @@ struct Receiving {
     cluster: Arc<str>,
     batch: Vec<Draft>,
     batch_bytes: usize,
+    place: Place,
     answer: IntakeAnswer,
     reasons: BTreeMap<String, u64>,
     places: Vec<String>,
@@ -151,11 +223,13 @@ struct Receiving {
 
 impl Receiving {
     fn new(intake: Arc<Inner>, cluster: Arc<str>) -> Self {
+        let place = intake.room.place();
         Self {
             intake,
             cluster,
             batch: Vec::new(),
             batch_bytes: 0,
+            place,
             answer: IntakeAnswer::default(),
             reasons: BTreeMap::new(),
             places: Vec::new(),
@@ -164,12 +238,13 @@ impl Receiving {
     }
 
     async fn read(&mut self, mut body: body::Decoded) -> Result<(), ApiError> {
+        self.place.hold(READ_BYTES).await?;
         let mut splitter = Splitter::new();
         let mut buffer = vec![0; READ_BYTES];
+        let mut pace = Pace::new(self.intake.bounds.pace);
         let mut is_empty = true;
         loop {
-            let read = tokio::time::timeout(READ_TIMEOUT, body.read(&mut buffer)).await;
-            let read = read.map_err(|_| body::stalled(READ_TIMEOUT))?.map_err(body::broken)?;
+            let read = next(&mut body, &mut buffer, &mut pace).await?;
             if read == 0 {
                 break;
             }
@@ -178,15 +253,26 @@ impl Receiving {
             if self.batch.len() >= MAX_BATCH_EVENTS || self.batch_bytes >= MAX_BATCH_BYTES {
                 self.flush().await?;
             }
+            self.make_room(READ_BYTES + splitter.buffered()).await?;
         }
         if is_empty {
             return Err(ApiError::bad_request("empty_body", "the body is empty: send events in it"));
         }
         splitter.finish(|place, item| self.item(place, item));
+        drop(buffer);
         self.flush().await
     }
 
-    fn item(&mut self, place: Place, item: Result<&[u8], Rejection>) {
+    /// Holds memory for what is being read, so many bytes, and for the batch; journals the batch where there is none.
+    async fn make_room(&mut self, reading: usize) -> Result<(), ApiError> {
+        if self.place.try_hold(reading + self.batch_bytes + self.batch.len() * DRAFT_BYTES) {
+            return Ok(());
+        }
+        self.flush().await?;
+        self.place.hold(reading).await
+    }
+
+    fn item(&mut self, place: accept::Place, item: Result<&[u8], Rejection>) {
         match item.and_then(|item| self.intake.acceptor.accept(&self.cluster, item)) {
             Ok(draft) => {
                 self.batch_bytes += draft.event.len();
@@ -196,7 +282,7 @@ impl Receiving {
         }
     }
 
-    fn reject(&mut self, place: Place, rejection: &Rejection) {
+    fn reject(&mut self, place: accept::Place, rejection: &Rejection) {
         let reason = rejection.reason.as_str();
         metrics::rejected(reason, 1);
         self.answer.rejected += 1;
@@ -244,6 +330,7 @@ impl Receiving {
         if let Err(error) = read {
             return Err(self.broken_off(error).await);
         }
+        self.place.try_hold(0);
         self.record_refusals().await?;
         metrics::accepted(&self.cluster, self.answer.accepted);
         if let (Some(delivery), Some(receipt)) = (&self.intake.delivery, &self.receipt) {
@@ -303,4 +390,13 @@ impl Receiving {
             .with("rejected", self.answer.rejected)
             .with("errors", errors)
     }
+}
+
+/// Reads on, unless the sender is too slow.
+async fn next(body: &mut body::Decoded, buffer: &mut [u8], pace: &mut Pace) -> Result<usize, ApiError> {
+    let begun = Instant::now();
+    let read = timeout(pace.next(body.arrived()), body.read(buffer)).await;
+    let read = read.map_err(|_| pace.broken(body.arrived()))?.map_err(body::broken);
+    pace.waited(begun.elapsed());
+    read
 }

@@ -4,6 +4,7 @@
 pub mod auth;
 pub mod cluster;
 pub mod completeness;
+mod connections;
 mod early;
 pub mod errors;
 pub mod events;

@@ -4,6 +4,7 @@ use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
 
 const REQUESTS: &str = "muniment_http_requests_total";
 const REQUEST_SECONDS: &str = "muniment_http_request_seconds";
+const REFUSED_CONNECTIONS: &str = "muniment_http_refused_connections_total";
 const ACCEPTED: &str = "muniment_intake_events_total";
 const REJECTED: &str = "muniment_intake_rejected_total";
 
@@ -11,6 +12,7 @@ const REJECTED: &str = "muniment_intake_rejected_total";
 pub fn describe() {
     describe_counter!(REQUESTS, Unit::Count, "Requests answered, by route, method and status");
     describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "Time until the head of the answer, by route");
+    describe_counter!(REFUSED_CONNECTIONS, Unit::Count, "Connections closed because too many are open");
     describe_counter!(
         ACCEPTED,
         Unit::Count,
@@ -24,6 +26,10 @@ pub(crate) fn request(route: &str, method: &str, status: u16, seconds: f64) {
     counter!(REQUESTS, "route" => route.clone(), "method" => method, "status" => status.to_string())
         .increment(1);
     histogram!(REQUEST_SECONDS, "route" => route).record(seconds);
+}
+
+pub(crate) fn refused_connection() {
+    counter!(REFUSED_CONNECTIONS).increment(1);
 }
 
 pub(crate) fn accepted(cluster: &str, events: u64) {

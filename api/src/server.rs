@@ -23,7 +23,9 @@ use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer};
 use tracing::Instrument;
 
 use crate::{
-    auth, early,
+    auth,
+    connections::{MAX_CONNECTIONS, Places},
+    early,
     errors::ApiError,
     metrics,
     routes::{Api, Routes},
@@ -37,6 +39,11 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Requests that one HTTP/2 connection may have open.
 const MAX_STREAMS: u32 = 128;
+
+/// Bytes that an HTTP/2 client may have on their way for one request, and for all of a connection: what it can make
+/// us hold before a handler reads, times [`MAX_CONNECTIONS`]. Enough for 10 MB/s at 25 ms.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 512 * 1024;
 
 /// HTTP/2 connections that stay silent are asked whether they live, so that dead peers free their place.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
@@ -81,11 +88,15 @@ impl Listener {
         grace: Duration,
     ) -> io::Result<()> {
         let handle = Handle::new();
-        let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(tls)).handshake_timeout(HEAD_TIMEOUT);
+        let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(tls))
+            .handshake_timeout(HEAD_TIMEOUT)
+            .acceptor(Places::new(MAX_CONNECTIONS));
         let mut server = axum_server::from_tcp(self.socket)?.acceptor(acceptor).handle(handle.clone());
+        server = server.first_request_timeout(HEAD_TIMEOUT);
         server.http_builder().http1().header_read_timeout(HEAD_TIMEOUT);
         let mut http2 = server.http_builder().http2();
         http2.max_concurrent_streams(MAX_STREAMS).keep_alive_interval(KEEP_ALIVE);
+        http2.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
         tokio::spawn(async move {
             stop.cancelled().await;
             handle.graceful_shutdown(Some(grace));

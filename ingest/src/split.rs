@@ -129,6 +129,11 @@ impl Splitter {
         }
     }
 
+    /// Bytes of memory that it holds.
+    pub fn buffered(&self) -> usize {
+        self.buffer.capacity()
+    }
+
     /// How many items were given, good and bad.
     pub const fn items(&self) -> u64 {
         self.item

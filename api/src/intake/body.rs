@@ -1,8 +1,18 @@
 //! The bytes of an intake request: decompressed as they come, and bounded.
 
-use std::{io, pin::Pin, time::Duration};
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
-use async_compression::tokio::bufread::{GzipDecoder, ZstdDecoder};
+use async_compression::{
+    tokio::bufread::{GzipDecoder, ZstdDecoder},
+    zstd::DParameter,
+};
 use axum::{
     body::Body,
     http::{HeaderMap, StatusCode, header},
@@ -16,8 +26,27 @@ use crate::errors::ApiError;
 /// The largest body after decompression. A webhook's batch has at most 10 MiB; a file is sent in several requests.
 pub const MAX_BODY_BYTES: u64 = 64 * 1024 * 1024;
 
+/// The largest window of a zstd frame, as a power of two: 8 MiB, what every decoder should take (RFC 8878) and what
+/// level 19 writes. A sender chooses how much memory we need for it.
+const ZSTD_WINDOW_LOG: u32 = 23;
+
 /// A decoded body.
-pub(super) type Decoded = Pin<Box<dyn AsyncRead + Send>>;
+pub(super) struct Decoded {
+    reader: Pin<Box<dyn AsyncRead + Send>>,
+    arrived: Arc<AtomicU64>,
+}
+
+impl Decoded {
+    /// Reads what is there of the decoded bytes, as soon as something is; nothing at the end.
+    pub(super) async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reader.read(buffer).await
+    }
+
+    /// How many bytes the sender has sent, before decompression.
+    pub(super) fn arrived(&self) -> u64 {
+        self.arrived.load(Ordering::Relaxed)
+    }
+}
 
 /// What is said when the bound is passed; the reader only knows I/O errors.
 #[derive(Debug, thiserror::Error)]
@@ -26,8 +55,13 @@ struct TooLarge;
 
 /// Decodes a body as its `Content-Encoding` says.
 pub(super) fn decoded(headers: &HeaderMap, body: Body) -> Result<Decoded, ApiError> {
-    let raw = BufReader::new(StreamReader::new(body.into_data_stream().map_err(io::Error::other)));
-    let decoded: Decoded = match encoding(headers).as_str() {
+    let arrived = Arc::new(AtomicU64::new(0));
+    let counter = arrived.clone();
+    let stream = body.into_data_stream().inspect_ok(move |chunk| {
+        counter.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+    });
+    let raw = BufReader::new(StreamReader::new(stream.map_err(io::Error::other)));
+    let decoded: Pin<Box<dyn AsyncRead + Send>> = match encoding(headers).as_str() {
         "" | "identity" => Box::pin(raw),
         "gzip" | "x-gzip" => {
             let mut decoder = GzipDecoder::new(raw);
@@ -35,7 +69,8 @@ pub(super) fn decoded(headers: &HeaderMap, body: Body) -> Result<Decoded, ApiErr
             Box::pin(decoder)
         }
         "zstd" => {
-            let mut decoder = ZstdDecoder::new(raw);
+            let window = DParameter::window_log_max(ZSTD_WINDOW_LOG);
+            let mut decoder = ZstdDecoder::with_params(raw, &[window]);
             decoder.multiple_members(true);
             Box::pin(decoder)
         }
@@ -44,7 +79,13 @@ pub(super) fn decoded(headers: &HeaderMap, body: Body) -> Result<Decoded, ApiErr
             return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_encoding", message));
         }
     };
-    Ok(Box::pin(Bounded { inner: decoded.take(MAX_BODY_BYTES + 1), read: 0 }))
+    let reader = Box::pin(Bounded { inner: decoded.take(MAX_BODY_BYTES + 1), read: 0 });
+    Ok(Decoded { reader, arrived })
+}
+
+/// Whether a body's decoder takes a window of memory that its sender chooses.
+pub(super) fn is_zstd(headers: &HeaderMap) -> bool {
+    encoding(headers) == "zstd"
 }
 
 fn encoding(headers: &HeaderMap) -> String {
@@ -81,10 +122,4 @@ pub(super) fn broken(error: io::Error) -> ApiError {
             .with("max_bytes", MAX_BODY_BYTES);
     }
     ApiError::bad_request("broken_body", format!("the body breaks off or does not decompress: {error}"))
-}
-
-/// The answer to a sender that pauses too long.
-pub(super) fn stalled(after: Duration) -> ApiError {
-    let message = format!("nothing of the body arrived for {after:?}");
-    ApiError::new(StatusCode::REQUEST_TIMEOUT, "body_stalled", message)
 }

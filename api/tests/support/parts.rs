@@ -7,7 +7,7 @@ use std::{path::Path, sync::Arc};
 use api::{
     events::Search,
     health::Health,
-    intake::Intake,
+    intake::{Bounds, Intake},
     later::Later,
     prometheus::MetricsPage,
     rebuild::Rebuilder,
@@ -38,6 +38,11 @@ pub fn token(scope: &str, number: u128) -> (Secret, Token) {
 }
 
 pub fn api(folder: &Path, tokens: &[Token]) -> Api {
+    bounded(folder, tokens, Bounds::default())
+}
+
+/// The same with other bounds of intake.
+pub fn bounded(folder: &Path, tokens: &[Token], bounds: Bounds) -> Api {
     let clock = Clock::system();
     let snapshot = folder.join("tokens.json");
     std::fs::write(&snapshot, serde_json::to_vec(tokens).unwrap()).unwrap();
@@ -52,7 +57,7 @@ pub fn api(folder: &Path, tokens: &[Token]) -> Api {
         tokens: Tokens::open(Later::new(), snapshot, clock.clone()).unwrap(),
         health: Health::new(Vec::new()),
         metrics: MetricsPage::new(String::new),
-        intake: Some(Intake::new(acceptor, journal, None, clock.clone())),
+        intake: Some(Intake::new(acceptor, journal, None, clock.clone(), bounds)),
         query: Some(QueryRole {
             search: Search { index: index.clone(), ledger: ledger.clone(), clock },
             followers: Followers::new(stop.clone()),
