@@ -192,11 +192,13 @@ impl Parts {
         }
     }
 
-    /// Tokens; the local one is there before anything is announced, where the database is.
+    /// Tokens; the local one is there before anything is announced.
     async fn tokens(&mut self) -> Result<Tokens> {
         let tokens = Tokens::open(self.store.clone(), self.data.join("tokens.json"), self.clock.clone())?;
         if self.store.get().is_some() {
             client_token::ensure(&tokens, &self.data, &self.instance).await?;
+        } else {
+            client_token::prepare(&tokens, &self.data, &self.instance)?;
         }
         let stop = self.supervisor.stop(Phase::Movers);
         let (kept, store, data, instance) =
@@ -285,7 +287,11 @@ impl Parts {
             is_fresh: self.is_fresh && self.settings.postgres.is_none(),
         };
         let (log, name, used) = (self.log.clone(), self.instance.clone(), index.clone());
-        let given = (index, rebuilder);
+        let given = (index, rebuilder.clone());
+        self.supervisor.spawn(Phase::Movers, "rebuild", async move {
+            rebuilder.serve().await;
+            Ok(())
+        });
         self.supervisor.spawn(Phase::Movers, "indexer", async move {
             let Some(log) = stop.run_until_cancelled(log.wait()).await else { return Ok(()) };
             let indexer = Indexer::new(log.clone(), used.clone(), &name);
@@ -318,7 +324,7 @@ impl Parts {
     }
 
     fn health(&mut self) -> Health {
-        Health::new(std::mem::take(&mut self.checks))
+        Health::new(std::mem::take(&mut self.checks), self.clock.clone())
     }
 
     fn listen(&mut self, listener: Listener, api: Api, tls: Arc<rustls::ServerConfig>) {

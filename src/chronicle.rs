@@ -86,7 +86,7 @@ impl Chronicle {
             return;
         }
         let fact = Fact::RulesChanged { old: old.clone(), new: new.clone() };
-        if old.is_none() || self.record(&fact, stop).await {
+        if old.is_none() || record(&self.journal, &self.clock, &fact, stop).await {
             self.known.rules = Some(new);
             self.keep();
         }
@@ -98,27 +98,9 @@ impl Chronicle {
             return;
         }
         let fact = Fact::PolicyChanged { old, new: new.clone() };
-        if self.record(&fact, stop).await {
+        if record(&self.journal, &self.clock, &fact, stop).await {
             self.known.policy = Some(new);
             self.keep();
-        }
-    }
-
-    /// Waits while the journal has no room. Whether the fact is durable.
-    async fn record(&self, fact: &Fact, stop: &CancellationToken) -> bool {
-        loop {
-            match self.journal.append(vec![fact.draft(&self.clock)]).await {
-                Ok(_) => {
-                    tracing::info!("{fact}");
-                    return true;
-                }
-                Err(AppendError::Ended) => return false,
-                Err(AppendError::Full | AppendError::NoSpace) => {
-                    if stop.run_until_cancelled(tokio::time::sleep(RETRY)).await.is_none() {
-                        return false;
-                    }
-                }
-            }
         }
     }
 
@@ -146,9 +128,67 @@ fn known(file: &Path) -> InForce {
     }
 }
 
+/// Records a fact; while the journal has no room, says so and tries again until `stop`. Whether the fact is durable.
+pub(crate) async fn record(journal: &Journal, clock: &Clock, fact: &Fact, stop: &CancellationToken) -> bool {
+    let mut is_said = false;
+    loop {
+        match journal.append(vec![fact.draft(clock)]).await {
+            Ok(_) => {
+                tracing::info!("{fact}");
+                return true;
+            }
+            Err(AppendError::Ended) => break,
+            Err(error @ (AppendError::Full | AppendError::NoSpace)) => {
+                if !is_said {
+                    is_said = true;
+                    tracing::warn!(error = chain(&error), "to be recorded once there is room: {fact}");
+                }
+                if stop.run_until_cancelled(tokio::time::sleep(RETRY)).await.is_none() {
+                    break;
+                }
+            }
+        }
+    }
+    tracing::warn!("not recorded before the stop: {fact}");
+    false
+}
+
 /// Records that the instance stops in order: the last record of its boot. The journal is closed after it.
 pub(crate) async fn stop(journal: &Journal, clock: &Clock) {
     if let Err(error) = journal.append(vec![Fact::Stop.draft(clock)]).await {
         tracing::warn!(error = chain(&error), "the stop could not be recorded");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ingest::journal::JournalOptions;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_fact_waits_for_room_in_the_journal() {
+        let (folder, clock) = (tempfile::tempdir().unwrap(), Clock::system());
+        let options = JournalOptions { max_bytes: 2 << 20, ..JournalOptions::new("test", clock.clone()) };
+        let (journal, _) = Journal::open(folder.path(), options).unwrap();
+        let filler = Fact::Retention { days: vec!["2026-11-23".to_owned(); 2_000] };
+        while journal.append(vec![filler.draft(&clock)]).await.is_ok() {}
+        let (stop, fact) =
+            (CancellationToken::new(), Fact::Retention { days: vec!["2026-11-24".to_owned(); 2_000] });
+        let end = journal.bounds().end;
+        let recorded = record(&journal, &clock, &fact, &stop);
+        let released = async {
+            tokio::task::yield_now().await;
+            assert_eq!(journal.bounds().end, end);
+            journal.release(end);
+        };
+        assert!(tokio::join!(recorded, released).0);
+        let entries = journal.read(end, 1).await.unwrap();
+        let event = entries[0].record.as_ref().unwrap().event.clone();
+        assert!(String::from_utf8_lossy(&event).contains("2026-11-24"));
+
+        while journal.append(vec![filler.draft(&clock)]).await.is_ok() {}
+        stop.cancel();
+        assert!(!record(&journal, &clock, &fact, &stop).await);
     }
 }

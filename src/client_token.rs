@@ -39,6 +39,21 @@ pub(crate) async fn ensure(tokens: &Tokens, data: &Path, instance: &str) -> Resu
     Ok(true)
 }
 
+/// Makes `client.token` where there is none while the database is away: valid in this process from now on, and
+/// everywhere once [`ensure`] has brought it into the database.
+///
+/// # Errors
+/// When the file cannot be written.
+pub(crate) fn prepare(tokens: &Tokens, data: &Path, instance: &str) -> Result<()> {
+    let file = data.join("client.token");
+    if file.exists() {
+        return Ok(());
+    }
+    let secret = tokens.create_here(Scope::Client, &format!("client.token of {instance}"))?;
+    write_private(&file, format!("{}\n", secret.expose()).as_bytes())
+        .with_context(|| format!("cannot write {}", file.display()))
+}
+
 /// Keeps the tokens of this process up with the database until `stop`.
 pub(crate) async fn keep_up(tokens: &Tokens, stop: &CancellationToken) {
     let mut failing = false;

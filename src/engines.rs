@@ -104,8 +104,8 @@ impl Engines<'_> {
         let (log, journal) = (self.log.clone(), self.journal.clone());
         let (delivered, failing) = (self.delivered.clone(), self.failing.clone());
         let ack = self.settings.ack;
-        let stop = self.supervisor.stop(Phase::Movers);
-        self.supervisor.spawn(Phase::Movers, "kafka", async move {
+        let stop = self.supervisor.stop(Phase::Relay);
+        self.supervisor.spawn(Phase::Relay, "kafka", async move {
             let open = || KafkaLog::open(options.clone());
             let passing = |e: &LogError| matches!(e, LogError::Unavailable(_));
             let Some(kafka) = connect("Kafka", stop.clone(), open, passing).await? else { return Ok(()) };

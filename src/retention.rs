@@ -12,6 +12,8 @@ use ingest::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::chronicle;
+
 /// How often it is looked for days that ended. Looking costs next to nothing.
 const EVERY: Duration = Duration::from_secs(600);
 
@@ -38,7 +40,7 @@ impl Retention {
             let _ = tokio::time::timeout(EVERY, stop.run_until_cancelled(ledger.wait())).await;
         }
         while !stop.is_cancelled() {
-            self.remove(self.clock.now().day().plus(-(self.days as i32))).await;
+            self.remove(self.clock.now().day().plus(-(self.days as i32)), &stop).await;
             tokio::select! {
                 () = tokio::time::sleep(EVERY) => {}
                 () = stop.cancelled() => {}
@@ -46,11 +48,11 @@ impl Retention {
         }
     }
 
-    async fn remove(&self, first: Day) {
+    async fn remove(&self, first: Day, stop: &CancellationToken) {
+        let mut removed = Vec::new();
         if let Some(ledger) = self.ledger.as_ref().and_then(Later::get) {
             match ledger.expire(first).await {
-                Ok(days) if !days.is_empty() => self.record(&days).await,
-                Ok(_) => {}
+                Ok(days) => removed = days,
                 Err(error) => tracing::warn!(error = chain(&error), "old days stay in the ledger for now"),
             }
         }
@@ -61,14 +63,10 @@ impl Retention {
                 Err(error) => tracing::warn!(error = chain(&error), "old days stay in the index for now"),
             }
         }
-    }
-
-    async fn record(&self, days: &[Day]) {
-        let days: Vec<String> = days.iter().map(ToString::to_string).collect();
-        tracing::info!(?days, "retention ended: removed from the ledger");
-        let fact = Fact::Retention { days }.draft(&self.clock);
-        if let Err(error) = self.journal.append(vec![fact]).await {
-            tracing::warn!(error = chain(&error), "the removal of old days could not be recorded");
+        // Last, as it waits while the journal is full.
+        if !removed.is_empty() {
+            let fact = Fact::Retention { days: removed.iter().map(ToString::to_string).collect() };
+            chronicle::record(&self.journal, &self.clock, &fact, stop).await;
         }
     }
 }

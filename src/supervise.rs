@@ -16,9 +16,11 @@ pub(crate) enum Phase {
     Edge,
     /// What moves records on: each ends its batch and publishes its position.
     Movers,
+    /// What brings the journal into the log: the last record of a boot is written before it ends.
+    Relay,
 }
 
-const ORDER: [Phase; 2] = [Phase::Edge, Phase::Movers];
+const ORDER: [Phase; 3] = [Phase::Edge, Phase::Movers, Phase::Relay];
 
 /// Runs tasks until a signal or the first failure, then stops them phase by phase within one grace period.
 #[derive(Debug, Default)]
@@ -27,6 +29,7 @@ pub(crate) struct Supervisor {
     running: HashMap<Id, (&'static str, Phase)>,
     edge: CancellationToken,
     movers: CancellationToken,
+    relay: CancellationToken,
 }
 
 impl Supervisor {
@@ -35,6 +38,7 @@ impl Supervisor {
         match phase {
             Phase::Edge => self.edge.clone(),
             Phase::Movers => self.movers.clone(),
+            Phase::Relay => self.relay.clone(),
         }
     }
 
@@ -49,13 +53,15 @@ impl Supervisor {
         self.running.insert(handle.id(), (name, phase));
     }
 
-    /// Waits for `signal` or a failure, then stops every task.
+    /// Waits for `signal` or a failure, then stops every task. When nothing failed, `farewell` has its turn before the
+    /// relay ends.
     ///
     /// # Errors
     /// The first failure of a task. Tasks that do not end in time are named in the log and dropped.
     pub(crate) async fn run(
         mut self,
         signal: impl Future<Output = &'static str>,
+        farewell: impl Future<Output = ()>,
         grace: Duration,
     ) -> Result<()> {
         let outcome = tokio::select! {
@@ -68,17 +74,29 @@ impl Supervisor {
         if let Err(error) = &outcome {
             tracing::error!(error = format!("{error:#}"), "stopping because a task failed");
         }
-        let stopped = self.stop_all(Instant::now() + grace).await;
-        outcome.and(stopped)
+        self.stop_all(outcome, farewell, Instant::now() + grace).await
     }
 
-    async fn stop_all(&mut self, deadline: Instant) -> Result<()> {
-        let mut outcome = Ok(());
+    async fn stop_all(
+        &mut self,
+        mut outcome: Result<()>,
+        farewell: impl Future<Output = ()>,
+        deadline: Instant,
+    ) -> Result<()> {
+        let mut farewell = Some(farewell);
         for phase in ORDER {
-            self.stop(phase).cancel();
-            // Requests may take half of what is left, so that the movers always have their share.
+            // Each phase may take half of what is left, so that the next ones always have their share.
             let left = deadline.saturating_duration_since(Instant::now());
-            let share = if phase == Phase::Edge { left / 2 } else { left };
+            if phase == Phase::Relay
+                && outcome.is_ok()
+                && let Some(farewell) = farewell.take()
+                && tokio::time::timeout(left / 2, farewell).await.is_err()
+            {
+                tracing::warn!("the stop was not recorded in time");
+            }
+            self.stop(phase).cancel();
+            let left = deadline.saturating_duration_since(Instant::now());
+            let share = if phase == Phase::Relay { left } else { left / 2 };
             let ended = tokio::time::timeout(share, self.end_of(phase)).await;
             match ended {
                 Ok(result) => outcome = outcome.and(result),
@@ -165,8 +183,28 @@ mod tests {
                 Ok(())
             });
         }
-        supervisor.run(async { "test" }, GRACE).await.unwrap();
+        supervisor.run(async { "test" }, async {}, GRACE).await.unwrap();
         assert_eq!(*log.lock().unwrap(), ["edge", "mover"]);
+    }
+
+    #[tokio::test]
+    async fn the_relay_runs_until_the_farewell_was_said() {
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let mut supervisor = Supervisor::default();
+        for (phase, name) in [(Phase::Movers, "mover"), (Phase::Relay, "relay")] {
+            let (stop, said) = (supervisor.stop(phase), said.clone());
+            supervisor.spawn(phase, name, async move {
+                stop.cancelled().await;
+                said.lock().unwrap().push(name);
+                Ok(())
+            });
+        }
+        let farewell = async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            said.lock().unwrap().push("farewell");
+        };
+        supervisor.run(async { "test" }, farewell, GRACE).await.unwrap();
+        assert_eq!(*said.lock().unwrap(), ["mover", "farewell", "relay"]);
     }
 
     #[tokio::test]
@@ -178,7 +216,7 @@ mod tests {
             stop.cancelled().await;
             Ok(())
         });
-        let error = supervisor.run(std::future::pending(), GRACE).await.unwrap_err();
+        let error = supervisor.run(std::future::pending(), async {}, GRACE).await.unwrap_err();
         assert_eq!(format!("{error:#}"), "recorder failed: the disk is gone");
     }
 
@@ -188,7 +226,7 @@ mod tests {
         supervisor.spawn(Phase::Edge, "edge", std::future::pending());
         supervisor.spawn(Phase::Movers, "mover", std::future::pending());
         let begin = Instant::now();
-        supervisor.run(async { "test" }, GRACE).await.unwrap();
+        supervisor.run(async { "test" }, async {}, GRACE).await.unwrap();
         assert!(begin.elapsed() < GRACE * 5, "took {:?}", begin.elapsed());
     }
 }

@@ -51,3 +51,17 @@ async fn what_one_process_takes_in_another_one_records_indexes_and_finds() {
     assert!(query.stop().await.success());
     assert!(intake.stop().await.success());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_stop_of_one_process_is_found_by_another_while_the_first_is_away() {
+    let (database, topic, kafka) = (Database::create().await, unique("stop"), kafka());
+    let url = database.url();
+    let engines = ["--kafka", &kafka, "--topic", &topic, "--postgres", &url];
+    let query = Server::start(&[&engines[..], &["--roles", "recorder,indexer,query"]].concat()).await;
+    let mut intake = Server::start(&[&engines[..], &["--roles", "intake"]].concat()).await;
+    let at = ago(Duration::ZERO);
+    assert!(intake.call().post("stop", event("last", &at)).await.status().is_success());
+    assert!(intake.stop().await.success());
+    query.call().until_count("kind:pipeline event.type:stop", 1).await;
+    query.call().until_count("cluster:stop", 1).await;
+}

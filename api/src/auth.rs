@@ -12,7 +12,8 @@ use crate::{
     tokens::{Scope, Token, Tokens},
 };
 
-/// The routes that answer without a token. They say nothing but whether the process is well.
+/// The routes that answer without a token. They say nothing but whether the process is well; with a token that allows
+/// everything they say more.
 pub const OPEN: [&str; 2] = ["/livez", "/readyz"];
 
 /// Lets a request through when its token allows it, and gives handlers the [`Token`] as an extension.
@@ -21,10 +22,11 @@ pub(crate) async fn require_token(
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    if OPEN.contains(&request.uri().path()) {
-        return Ok(next.run(request).await);
-    }
-    let token = admit(&tokens, &request)?;
+    let token = match admit(&tokens, &request) {
+        Ok(token) => token,
+        Err(_) if OPEN.contains(&request.uri().path()) => return Ok(next.run(request).await),
+        Err(refusal) => return Err(refusal),
+    };
     tracing::Span::current().record("token", tracing::field::display(token.id));
     request.extensions_mut().insert(token);
     Ok(next.run(request).await)

@@ -6,6 +6,7 @@ use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
 use index::{Index, IndexError, Lacking, Progress};
 use ingest::ledger::Ledger;
 use serde::Serialize;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -47,13 +48,14 @@ pub struct Rebuilder {
     index: Index,
     ledger: Later<Arc<dyn Ledger>>,
     state: Arc<Mutex<RebuildState>>,
+    asked: Arc<Notify>,
     stop: CancellationToken,
 }
 
 impl Rebuilder {
     /// Rebuilds end early at `stop`.
     pub fn new(index: Index, ledger: Later<Arc<dyn Ledger>>, stop: CancellationToken) -> Self {
-        Self { index, ledger, state: Arc::default(), stop }
+        Self { index, ledger, state: Arc::default(), asked: Arc::default(), stop }
     }
 
     /// Makes the index anew because of what it lacks. True when that is in use; false when it failed, or when another
@@ -64,6 +66,13 @@ impl Rebuilder {
         }
         tracing::warn!("{lacking}: the index is being made anew from the ledger and lacks events until then");
         self.rebuild().await
+    }
+
+    /// Does what is asked for over HTTP, until the stop: for the task that whoever spawns tasks gives to it.
+    pub async fn serve(&self) {
+        while self.stop.run_until_cancelled(self.asked.notified()).await.is_some() {
+            self.rebuild().await;
+        }
     }
 
     fn begin(&self) -> bool {
@@ -121,8 +130,7 @@ pub(crate) async fn start(State(rebuilder): State<Rebuilder>) -> Result<impl Int
         return Err(ApiError::new(StatusCode::CONFLICT, "rebuilding", "the index is being rebuilt already"));
     }
     tracing::info!("the index is being made anew from the ledger, as it was asked to be");
-    let task = rebuilder.clone();
-    tokio::spawn(async move { task.rebuild().await });
+    rebuilder.asked.notify_one();
     Ok((StatusCode::ACCEPTED, Json(rebuilder.state())))
 }
 

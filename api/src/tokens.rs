@@ -220,6 +220,16 @@ impl Tokens {
         Ok((secret, token))
     }
 
+    /// Makes a token that is valid in this process until the database is read: [`Tokens::adopt`] it then.
+    ///
+    /// # Errors
+    /// When there are no random bytes, or the snapshot cannot be written.
+    pub fn create_here(&self, scope: Scope, label: &str) -> Result<Secret, TokenError> {
+        let secret = generate()?;
+        self.keep(self.token(&secret, scope, label)?)?;
+        Ok(secret)
+    }
+
     /// Keeps a token that was made earlier, as the one of a data folder whose database is new.
     ///
     /// # Errors
@@ -229,18 +239,16 @@ impl Tokens {
         if self.read().values().filter(|t| t.revoked_at.is_none()).count() >= MAX_TOKENS {
             return Err(TokenError::TooMany);
         }
-        let (id, private) = split(&secret.0).ok_or(TokenError::Random)?;
-        let token = Token {
-            id,
-            hash: hash(private),
-            scope,
-            label: label.into(),
-            created_at: self.0.clock.now(),
-            revoked_at: None,
-        };
+        let token = self.token(secret, scope, label)?;
         self.store()?.insert(&token).await?;
         self.keep(token.clone())?;
         Ok(token)
+    }
+
+    fn token(&self, secret: &Secret, scope: Scope, label: &str) -> Result<Token, TokenError> {
+        let (id, private) = split(&secret.0).ok_or(TokenError::Random)?;
+        let created_at = self.0.clock.now();
+        Ok(Token { id, hash: hash(private), scope, label: label.into(), created_at, revoked_at: None })
     }
 
     /// Ends a token: this instance refuses it at once, others at their next refresh.

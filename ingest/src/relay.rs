@@ -36,6 +36,9 @@ const IDLE_LOOK: Duration = Duration::from_secs(10);
 /// comes, and refuses when it is full.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
+/// How long the rest of the journal may take at a stop. What is not moved then is moved at the next start.
+const DRAIN: Duration = Duration::from_secs(10);
+
 /// How far the log has what was journaled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delivered {
@@ -59,6 +62,13 @@ pub enum RelayError {
     /// The journal cannot be read.
     #[error("the relay cannot read the journal")]
     Journal(#[source] ReadError),
+}
+
+/// Whether an append that fails is tried again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    Endless,
+    None,
 }
 
 /// Moves records from a journal to a log.
@@ -102,7 +112,8 @@ impl Relay {
         self.tries.follow()
     }
 
-    /// Moves records until `cancel` is cancelled. While the log does not answer, it tries again.
+    /// Moves records until `cancel` is cancelled, then what was journaled until then when the log takes it at once.
+    /// While the log does not answer, it tries again.
     ///
     /// # Errors
     /// See [`RelayError`].
@@ -115,7 +126,7 @@ impl Relay {
             let next = self.delivered.borrow().next;
             let end = *appended.borrow_and_update();
             if end > next {
-                self.forward(next..end, &cancel).await?;
+                self.forward(next..end, &cancel, Patience::Endless).await?;
                 continue;
             }
             let news = appended.wait_for(|end| *end > next);
@@ -124,6 +135,26 @@ impl Relay {
                 () = tokio::time::sleep(self.until_look()) => {}
                 () = cancel.cancelled() => {}
             }
+        }
+        match tokio::time::timeout(DRAIN, self.drain()).await {
+            Ok(drained) => drained,
+            Err(_) => {
+                warn!("the log did not take the rest of the journal in time; it will at the next start");
+                Ok(())
+            }
+        }
+    }
+
+    /// Moves what the journal has now, unless the log fails.
+    async fn drain(&mut self) -> Result<(), RelayError> {
+        let end = self.journal.bounds().end;
+        let never = CancellationToken::new();
+        while self.tries.follow().borrow().is_none() {
+            let next = self.delivered.borrow().next;
+            if next >= end {
+                break;
+            }
+            self.forward(next..end, &never, Patience::None).await?;
         }
         Ok(())
     }
@@ -135,7 +166,12 @@ impl Relay {
     }
 
     /// Appends the next batch to the log.
-    async fn forward(&mut self, range: Range<Offset>, cancel: &CancellationToken) -> Result<(), RelayError> {
+    async fn forward(
+        &mut self,
+        range: Range<Offset>,
+        cancel: &CancellationToken,
+        patience: Patience,
+    ) -> Result<(), RelayError> {
         let entries = match self.journal.read(range.start, BATCH).await {
             Ok(entries) => entries,
             Err(ReadError::Released { first }) => {
@@ -155,7 +191,8 @@ impl Relay {
             async move { tries.note(log.append(&records)).await }
         };
         // What the log refuses today an operator can mend: the records stay in the journal and are tried again.
-        let Ok(safety) = retry("the relay's log", BACKOFF, cancel, |_| true, append).await else {
+        let passing = |_: &LogError| patience == Patience::Endless;
+        let Ok(safety) = retry("the relay's log", BACKOFF, cancel, passing, append).await else {
             return Ok(());
         };
         debug!(records = records.len(), next = next.0, ?safety, "moved to the log");

@@ -1,6 +1,6 @@
 //! `muniment import`: sends audit log files to the running server, and tells what became of them.
 
-use std::{io::Write, path::PathBuf, process::ExitCode};
+use std::{io::Write, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use clap::Args;
@@ -19,7 +19,7 @@ mod summary;
 
 use batch::Batches;
 use resume::Bookmark;
-use sender::Sender;
+use sender::{Patience, Sender};
 use source::Source;
 use summary::Summary;
 
@@ -38,6 +38,9 @@ pub(crate) struct ImportArgs {
     /// Do not wait until the ledger has counted the duplicates
     #[arg(long)]
     no_wait: bool,
+    /// How long a batch that the server cannot take is tried again before the import is given up
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = crate::settings::duration)]
+    give_up_after: Duration,
     /// Print the summary as one JSON object
     #[arg(long)]
     json: bool,
@@ -85,7 +88,7 @@ async fn one_file(
     }
     let bar = summary::progress(&source);
     let name = file.display().to_string();
-    let mut sender = Sender::new(client, cluster, &name);
+    let mut sender = Sender::new(client, cluster, &name, Patience::new(args.give_up_after, bar.clone()));
     let mut batches = Batches::new(done);
     while let Some(batch) = batches.next(&mut source)? {
         bar.set_position(source.position());

@@ -36,16 +36,10 @@ pub(crate) fn run(config: Config) -> Result<ExitCode> {
 
 async fn serve(running: Running, grace: std::time::Duration) -> Result<()> {
     let Running { supervisor, data, journal, .. } = running;
-    let outcome = supervisor.run(supervise::signals(), grace).await;
+    let clock = Clock::system();
+    let outcome = supervisor.run(supervise::signals(), chronicle::stop(&journal, &clock), grace).await;
     data.unpublish();
-    let is_orderly = outcome.is_ok();
-    let close = async {
-        if is_orderly {
-            chronicle::stop(&journal, &Clock::system()).await;
-        }
-        journal.close().await;
-    };
-    if tokio::time::timeout(assemble::CLOSE_TIMEOUT, close).await.is_err() {
+    if tokio::time::timeout(assemble::CLOSE_TIMEOUT, journal.close()).await.is_err() {
         tracing::warn!("the journal was not closed in time; the next start cuts what was not acknowledged");
     }
     outcome
@@ -71,9 +65,11 @@ fn announce(running: &Running) -> Result<()> {
     };
     let program = program();
     writeln!(out, "\nTry next:\n")?;
-    writeln!(out, "  {program} import{folder} --cluster demo audit.log")?;
-    writeln!(out, "  {program} search{folder} 'verb:delete resource:secrets'")?;
-    writeln!(out, "  {program} token create{folder} --intake demo --kubeconfig > webhook.yaml\n")?;
+    writeln!(out, "  {program} search{folder} kind:pipeline")?;
+    writeln!(out, "  {program} search{folder} --follow")?;
+    writeln!(out, "  {program} token create{folder} --intake demo --kubeconfig\n")?;
+    writeln!(out, "Logs that a kube-apiserver wrote are taken in by:\n")?;
+    writeln!(out, "  {program} import{folder} --cluster demo FILE…\n")?;
     out.flush()?;
     Ok(())
 }

@@ -55,7 +55,7 @@ pub fn bounded(folder: &Path, tokens: &[Token], bounds: Bounds) -> Api {
     let (ledger, stop) = (Later::new(), CancellationToken::new());
     Api {
         tokens: Tokens::open(Later::new(), snapshot, clock.clone()).unwrap(),
-        health: Health::new(Vec::new()),
+        health: Health::new(Vec::new(), clock.clone()),
         metrics: MetricsPage::new(String::new),
         intake: Some(Intake::new(acceptor, journal, None, clock.clone(), bounds)),
         query: Some(QueryRole {

@@ -227,7 +227,7 @@ async fn a_log_that_is_made_anew_before_a_look_loses_nothing_of_what_was_appende
     let mut relay = Relay::new(journal.clone(), log.clone(), "recorders");
     let cancel = CancellationToken::new();
     relay.look(&cancel).await;
-    relay.forward(journal.bounds(), &cancel).await.unwrap();
+    relay.forward(journal.bounds(), &cancel, Patience::Endless).await.unwrap();
     log.set(|script| (script.id, script.appended) = ("second", Vec::new()));
     relay.look(&cancel).await;
     assert_eq!(journal.stats().segments, 3, "nothing is forgotten on the word of a log that is gone");
@@ -261,4 +261,17 @@ async fn a_restarted_relay_begins_with_what_the_journal_still_has() {
         relay.stop().await;
     }
     assert_eq!(log.events(), ["a", "b", "c", "a", "b", "c"]);
+}
+
+#[tokio::test]
+async fn a_relay_that_is_stopped_moves_what_is_journaled_unless_the_log_fails() {
+    for (failures, moved) in [(0, vec!["a", "b", "c"]), (u32::MAX, vec![])] {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, log) = (journal(dir.path()).await, Scripted::new(Safety::Safe));
+        log.set(|script| script.failures = failures);
+        let (relay, cancel) = (Relay::new(journal, log.clone(), "recorders"), CancellationToken::new());
+        cancel.cancel();
+        tokio::time::timeout(DRAIN / 2, relay.run(cancel)).await.expect("it ends at once").unwrap();
+        assert_eq!(log.events(), moved);
+    }
 }
