@@ -2,6 +2,7 @@
 
 mod etcd;
 mod failure;
+mod hub;
 mod key;
 #[cfg(any(test, feature = "laws"))]
 pub mod laws;
@@ -16,6 +17,7 @@ use bytes::Bytes;
 
 pub use etcd::{EtcdOpenError, EtcdOptions, EtcdStore, EtcdUser};
 pub use failure::{Cause, StoreError, WatchError, WriteError};
+pub use hub::{BATCH, Sighting, WINDOW_BYTES, WINDOW_CHANGES, WatchHub, Watcher};
 pub use key::Key;
 pub use record::{Change, ChangeKind, Item, List, Listing, Read, Revision, Versioned};
 pub use sqlite::{OpenError, SqliteStore};
