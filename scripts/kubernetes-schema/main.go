@@ -1,7 +1,8 @@
 // Command kubernetes-schema writes the facts about Kubernetes' own API types that the gateway works by: names and
 // numbers, never descriptions. `go run . types` prints the types by reflection over the registered Go structs,
 // `go run . resources API APIS LEGACY` prints the resources from a server's discovery documents, and `go run . defaults`
-// prints what upstream's defaulting makes of the objects that it reads.
+// prints what upstream's defaulting makes of the objects that it reads, `go run . patches` what its strategic merge makes of
+// an object and a patch.
 package main
 
 import (
@@ -27,6 +28,8 @@ func run(args []string) error {
 		return writeResources(out, args[1], args[2])
 	case len(args) == 1 && args[0] == "defaults":
 		return writeDefaults(out, os.Stdin)
+	case len(args) == 1 && args[0] == "patches":
+		return writePatches(out, os.Stdin)
 	}
-	return fmt.Errorf("usage: kubernetes-schema types | resources API APIS | defaults")
+	return fmt.Errorf("usage: kubernetes-schema types | resources API APIS | defaults | patches")
 }

@@ -2,6 +2,8 @@
 
 pub mod canonical;
 pub mod decode;
+pub mod defaults;
+pub mod patch;
 pub mod protobuf;
 pub mod scalar;
 pub mod table;

@@ -35,6 +35,16 @@ impl Slots {
     }
 }
 
+/// Puts the members of an object in the order in which upstream writes them.
+pub fn order(ty: &Type, object: &mut Map<String, Value>) {
+    let mut given = std::mem::take(object);
+    for field in ty.members() {
+        if let Some((name, value)) = given.remove_entry(field.name) {
+            object.insert(name, value);
+        }
+    }
+}
+
 fn left_out(field: &Field, value: &Value) -> bool {
     match value {
         Value::Null => field.omit_empty && (field.pointer || !is_struct(&field.shape)) || field.omit_zero,

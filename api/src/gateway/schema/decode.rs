@@ -40,7 +40,7 @@ pub enum DecodeError {
 /// # Errors
 /// See [`DecodeError`].
 pub fn json(ty: TypeId, body: &[u8]) -> Result<Decoded, DecodeError> {
-    let mut context = Context::new(ty);
+    let mut context = Context::new();
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let value = Typed::new(&Shape::Message(ty), &mut context).deserialize(&mut deserializer);
     let value = value.and_then(|value| deserializer.end().map(|()| value));
@@ -56,7 +56,7 @@ pub fn yaml(ty: TypeId, body: &[u8]) -> Result<Decoded, DecodeError> {
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::PassThrough,
         with_snippet: false,
     };
-    let mut context = Context::new(ty);
+    let mut context = Context::new();
     let value = serde_saphyr::with_deserializer_from_slice_with_options(body, options, |deserializer| {
         Typed::new(&Shape::Message(ty), &mut context).deserialize(deserializer)
     });
@@ -65,12 +65,25 @@ pub fn yaml(ty: TypeId, body: &[u8]) -> Result<Decoded, DecodeError> {
     })
 }
 
+/// Reads JSON that has no type, such as a patch, and what a strict decoder would not have taken.
+///
+/// # Errors
+/// See [`DecodeError`].
+pub fn any(body: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
+    let mut context = Context::untyped();
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let value = Typed::new(&Shape::Json, &mut context).deserialize(&mut deserializer);
+    let value = value.and_then(|value| deserializer.end().map(|()| value));
+    let strict = context.finish()?;
+    value.map(|value| (value, strict)).map_err(|error| syntax(&error))
+}
+
 /// Gives an object the form that upstream would print, as after a patch.
 ///
 /// # Errors
 /// See [`DecodeError`].
 pub fn value(ty: TypeId, object: &Map<String, Value>) -> Result<Decoded, DecodeError> {
-    let mut context = Context::new(ty);
+    let mut context = Context::new();
     let deserializer =
         serde::de::value::MapDeserializer::new(object.iter().map(|(key, value)| (key.as_str(), value)));
     let value = Typed::new(&Shape::Message(ty), &mut context).deserialize(deserializer);

@@ -14,7 +14,12 @@ pub struct TypeId(u16);
 impl TypeId {
     /// What is known of the type.
     pub fn get(self) -> &'static Type {
-        &schema().types[usize::from(self.0)]
+        &schema().types[self.index()]
+    }
+
+    /// The place as a number, for tables beside this one.
+    pub fn index(self) -> usize {
+        usize::from(self.0)
     }
 }
 

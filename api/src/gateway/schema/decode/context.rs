@@ -24,11 +24,29 @@ pub(super) struct Context {
     strict: Vec<String>,
     refused: Option<DecodeError>,
     values: usize,
+    untyped: bool,
 }
 
 impl Context {
-    pub(super) fn new(_: TypeId) -> Self {
-        Self { path: Vec::new(), keys: String::new(), strict: Vec::new(), refused: None, values: 0 }
+    pub(super) fn new() -> Self {
+        Self {
+            path: Vec::new(),
+            keys: String::new(),
+            strict: Vec::new(),
+            refused: None,
+            values: 0,
+            untyped: false,
+        }
+    }
+
+    /// Of a body without a type, whose duplicate members are reported as well.
+    pub(super) fn untyped() -> Self {
+        Self { untyped: true, ..Self::new() }
+    }
+
+    /// Whether duplicate members of what has no type are reported. In a typed body they are somebody else's JSON.
+    pub(super) fn is_untyped(&self) -> bool {
+        self.untyped
     }
 
     pub(super) fn finish(self) -> Result<Vec<String>, DecodeError> {

@@ -103,7 +103,7 @@ impl<'a> Typed<'a> {
         let context = self.context;
         let raw = matches!(self.shape, Shape::Json | Shape::Raw | Shape::Fields);
         while let Some(key) = map.next_key::<String>()? {
-            if !raw && entries.contains_key(&key) {
+            if (!raw || context.is_untyped()) && entries.contains_key(&key) {
                 context.duplicate(&key);
             }
             context.enter_key(&key);

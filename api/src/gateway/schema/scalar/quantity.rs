@@ -27,6 +27,15 @@ pub fn canonical(text: &str) -> Result<String, ScalarError> {
     Ok(write(value, form))
 }
 
+/// The amount rounded up to thousandths, where it has smaller parts.
+pub fn thousandths(text: &str) -> Option<String> {
+    let (value, form) = parse(text).ok()?;
+    let unit = 10_i128.pow(SCALE as u32 - 3);
+    // Upstream rounds away from zero.
+    let up = value.signum() * (value.abs() + unit - 1).div_euclid(unit) * unit;
+    (up != value).then(|| write(up, form))
+}
+
 fn parse(text: &str) -> Result<(i128, Form), ScalarError> {
     let malformed = || {
         ScalarError(
