@@ -12,6 +12,7 @@ use std::{
 
 use api::gateway::store::{EtcdOptions, EtcdStore, SqliteStore, Store, WatchHub};
 use bytes::Bytes;
+use futures::{FutureExt, future::BoxFuture};
 use ingest::time::Clock;
 use uuid::Uuid;
 
@@ -20,6 +21,9 @@ const WINDOW: Duration = Duration::from_secs(4);
 
 /// What an object takes in etcd, about.
 const VALUE_BYTES: usize = 1500;
+
+/// The key that is read.
+const READ: &str = "pods/read/x";
 
 const WATCHERS: usize = 100;
 const WRITES: usize = 4000;
@@ -41,15 +45,19 @@ fn main() {
 
 async fn measure(name: &str, store: Arc<dyn Store>) {
     for tasks in [1, 16, 64] {
-        let creates = rate(&store, tasks, async |store, key| {
-            store.create(&key, Bytes::from(vec![b'x'; VALUE_BYTES]), None).await.unwrap();
+        let creates = rate(&store, tasks, |store, key| {
+            async move {
+                store.create(&key, Bytes::from(vec![b'x'; VALUE_BYTES]), None).await.unwrap();
+            }
+            .boxed()
         })
         .await;
         println!("{name:8} {tasks:3} tasks  {creates:8.0} creates/s");
     }
+    store.create(READ, Bytes::from(vec![b'x'; VALUE_BYTES]), None).await.unwrap();
     for tasks in [1, 16, 64] {
-        let gets = rate(&store, tasks, async |store, _| {
-            store.get("pods/1/0/7").await.unwrap();
+        let gets = rate(&store, tasks, |store, _| {
+            async move { assert!(store.get(READ).await.unwrap().value.is_some()) }.boxed()
         })
         .await;
         println!("{name:8} {tasks:3} tasks  {gets:8.0} gets/s");
@@ -58,24 +66,26 @@ async fn measure(name: &str, store: Arc<dyn Store>) {
 }
 
 /// Calls a second of so many tasks, each of which makes one after the other.
-async fn rate<F>(store: &Arc<dyn Store>, tasks: usize, call: F) -> f64
-where
-    F: AsyncFn(Arc<dyn Store>, String) + Copy + 'static,
-{
+async fn rate(
+    store: &Arc<dyn Store>,
+    tasks: usize,
+    call: fn(Arc<dyn Store>, String) -> BoxFuture<'static, ()>,
+) -> f64 {
     let end = Instant::now() + WINDOW;
     let run = Uuid::new_v4().simple().to_string();
     let works = (0..tasks).map(|task| {
         let (store, run) = (store.clone(), run.clone());
-        async move {
+        tokio::spawn(async move {
             let mut calls = 0usize;
             while Instant::now() < end {
                 call(store.clone(), format!("pods/{run}/{task}/{calls}")).await;
                 calls += 1;
             }
             calls
-        }
+        })
     });
-    let calls: usize = futures::future::join_all(works).await.into_iter().sum();
+    let works: Vec<_> = works.collect();
+    let calls: usize = futures::future::join_all(works).await.into_iter().map(Result::unwrap).sum();
     calls as f64 / WINDOW.as_secs_f64()
 }
 
