@@ -11,6 +11,7 @@ mod check;
 mod cursor;
 mod error;
 pub mod fields;
+mod known;
 mod parse;
 mod print;
 mod value;
@@ -20,6 +21,7 @@ mod tests;
 
 use ingest::time::Timestamp;
 
+pub(crate) use ast::wildcard;
 pub use ast::{
     Addresses, Case, Clause, Compare, Digits, Expr, Match, Number, Pattern, Piece, Query, Regex, Test,
 };

@@ -22,7 +22,7 @@ fn every_query_of_the_examples_parses() {
 
 #[test]
 fn the_errors_of_the_page_are_the_errors_of_the_language() {
-    let refused = ["namespace:x", "sub:exec and uri:", "verb>get"];
+    let refused = ["namespace:x", "sub:exec and uri:", "stage:ResponseComplet", "verb>get"];
     let errors = refused.map(|text| query::parse(text, NOW).unwrap_err().to_string());
     assert_eq!(blocks()[1], errors);
 }

@@ -2,7 +2,7 @@
 
 use super::CompileError;
 use crate::{
-    query::{Case, Pattern, Piece},
+    query::{Case, Pattern, Piece, wildcard},
     scan::Verdict,
     terms,
 };
@@ -39,22 +39,6 @@ impl Tester {
             _ => Verdict::NotInKeptPart,
         }
     }
-}
-
-fn wildcard(pieces: &[Piece], case: Case) -> Result<regex::Regex, regex::Error> {
-    let mut source = "^".to_owned();
-    for piece in pieces {
-        match piece {
-            Piece::Literal(text) => source.push_str(&regex::escape(text)),
-            Piece::One => source.push('.'),
-            Piece::Many => source.push_str(".*"),
-        }
-    }
-    source.push('$');
-    regex::RegexBuilder::new(&source)
-        .case_insensitive(case == Case::Ignored)
-        .dot_matches_new_line(true)
-        .build()
 }
 
 /// Words that must stand in a row.

@@ -322,3 +322,24 @@ fn mapped(address: IpAddr) -> Ipv6Addr {
         IpAddr::V6(v6) => v6,
     }
 }
+
+/// The regex of a word with wildcards, which fits the whole value.
+///
+/// # Errors
+/// When it is too large a one.
+pub(crate) fn wildcard(pieces: &[Piece], case: Case) -> Result<regex::Regex, regex::Error> {
+    let mut source = "^".to_owned();
+    for piece in pieces {
+        match piece {
+            Piece::Literal(text) => source.push_str(&regex::escape(text)),
+            Piece::One => source.push('.'),
+            Piece::Many => source.push_str(".*"),
+        }
+    }
+    source.push('$');
+    regex::RegexBuilder::new(&source)
+        .case_insensitive(case == Case::Ignored)
+        .dot_matches_new_line(true)
+        .size_limit(MAX_REGEX_BYTES)
+        .build()
+}

@@ -4,9 +4,11 @@ use ingest::time::Timestamp;
 
 use super::{
     Addresses, Case, Clause, Compare, Expr, Field, Match, Number, Pattern, Piece, Regex, Test, Type,
+    ast::wildcard,
     cursor::Word,
     error::Fault,
     fields::{Path, Root},
+    known,
     value::{self, Span},
 };
 
@@ -129,6 +131,14 @@ pub(super) fn has_word(at: usize, pattern: &Pattern) -> Result<(), Fault> {
     if found { Ok(()) } else { Err(Fault::new(at, "there is no word to search for here")) }
 }
 
+/// Refuses a wildcard that is too large a regex; a regex was compiled when it was read.
+pub(super) fn compiles(at: usize, test: &Match) -> Result<(), Fault> {
+    let Pattern::Wildcard(pieces) = &test.pattern else { return Ok(()) };
+    wildcard(pieces, test.case)
+        .map(drop)
+        .map_err(|_| Fault::new(at, "the wildcards are too many").suggest("one * stands for any characters"))
+}
+
 fn test(subject: &Subject, value: &Value) -> Result<Test, Fault> {
     let root = match &subject.field {
         Field::Path(Path { root, keys }) if keys.is_empty() => Some(*root),
@@ -221,7 +231,10 @@ fn characters(subject: &Subject, value: &Value) -> Result<Match, Fault> {
         Pattern::Regex(regex) => regex.ignores_case(),
         _ => !exact,
     };
-    Ok(Match { pattern, case: if ignored { Case::Ignored } else { Case::Sensitive } })
+    let test = Match { pattern, case: if ignored { Case::Ignored } else { Case::Sensitive } };
+    compiles(value.at, &test)?;
+    known::holds(value.at, &subject.field, &test)?;
+    Ok(test)
 }
 
 fn pattern(subject: &Subject, value: &Value) -> Result<Pattern, Fault> {

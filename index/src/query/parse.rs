@@ -3,7 +3,7 @@
 use ingest::time::Timestamp;
 
 use super::{
-    Expr, Field, MAX_CLAUSES, MAX_DEPTH, MAX_QUERY_BYTES, MAX_SLOP, Pattern, Piece,
+    Case, Expr, Field, MAX_CLAUSES, MAX_DEPTH, MAX_QUERY_BYTES, MAX_SLOP, Match, Pattern, Piece,
     check::{self, Op, Raw, Value},
     cursor::{Cursor, Word},
     error::Fault,
@@ -163,6 +163,7 @@ impl Parser<'_> {
     fn text(&mut self, at: usize, pattern: Pattern) -> Result<Expr, Fault> {
         self.leaf(at)?;
         check::has_word(at, &pattern)?;
+        check::compiles(at, &Match { pattern: pattern.clone(), case: Case::Ignored })?;
         Ok(Expr::Text(pattern))
     }
 

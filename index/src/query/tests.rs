@@ -238,7 +238,7 @@ fn an_analyst_s_first_queries_parse() {
 }
 
 /// Text, place, message and remedy.
-const REFUSED: [(&str, &str, &str); 66] = [
+const REFUSED: [(&str, &str, &str); 71] = [
     ("event:*", "1:1: \"event\" needs a path after it", "for example event.name:…"),
     (
         "req.*.image:nginx",
@@ -246,6 +246,31 @@ const REFUSED: [(&str, &str, &str); 66] = [
         "a key with a \"*\" or \"?\" in it has a backslash before that",
     ),
     ("sub:exec and uri:", "1:17: expected a value after \":\"", ""),
+    (
+        "verb:get stage:ResponseComplet",
+        "1:16: \"stage\" is never \"ResponseComplet\", but one of RequestReceived, ResponseStarted, ResponseComplete, Panic",
+        "did you mean ResponseComplete?",
+    ),
+    (
+        "stage:(Panic or Done)",
+        "1:17: \"stage\" is never \"Done\", but one of RequestReceived, ResponseStarted, ResponseComplete, Panic",
+        "did you mean Panic?",
+    ),
+    (
+        "not level:=metadata",
+        "1:12: \"level\" is never \"metadata\", but one of None, Metadata, Request, RequestResponse",
+        "did you mean Metadata?",
+    ),
+    (
+        "decision:\"forbiden\"",
+        "1:10: \"decision\" is never \"forbiden\", but one of allow, forbid",
+        "did you mean forbid?",
+    ),
+    (
+        "event.kind:x kind:audits",
+        "1:19: \"kind\" is never \"audits\", but one of audit, access, pipeline",
+        "did you mean audit?",
+    ),
     ("verb:and code:200", "1:5: expected a value after \":\"", "quote \"and\" to search for it"),
     ("verb:)", "1:5: expected a value after \":\"", ""),
     ("code>=", "1:5: expected a value after \">=\"", ""),
@@ -470,7 +495,6 @@ fn compare<T: Copy + PartialOrd + std::fmt::Debug>(
 }
 
 fn of_type(ty: Type) -> BoxedStrategy<Test> {
-    let presence = prop_oneof![Just(Test::Exists), Just(Test::Missing)];
     let int = any::<i64>().prop_map(Number::Int);
     let number = prop_oneof![int.clone(), (-1e300..1e300).prop_map(Number::Float)];
     // All that has a text form.
@@ -505,7 +529,26 @@ fn of_type(ty: Type) -> BoxedStrategy<Test> {
         ]
         .boxed(),
     };
-    prop_oneof![1 => presence, 9 => own].boxed()
+    prop_oneof![1 => presence(), 9 => own].boxed()
+}
+
+/// Tests that a field of few values can meet; all of these fields are keywords.
+fn of_few(values: Vec<&'static str>) -> BoxedStrategy<Test> {
+    let known = (prop::sample::select(values), any::<[bool; 2]>()).prop_map(|(value, [exact, phrase])| {
+        let text = if exact { value.to_owned() } else { value.to_uppercase() };
+        matched(if phrase { Pattern::Phrase { text, slop: 0 } } else { Pattern::Word(text) }, exact)
+    });
+    let read = (prop_oneof![pieces().prop_map(Pattern::Wildcard), regex()], any::<bool>())
+        .prop_map(|(pattern, exact)| matched(pattern, exact));
+    prop_oneof![1 => presence(), 6 => known, 3 => read].boxed()
+}
+
+fn of_field(field: &Field) -> BoxedStrategy<Test> {
+    known::values(field).map_or_else(|| of_type(field.ty()), of_few)
+}
+
+fn presence() -> impl Strategy<Value = Test> {
+    prop_oneof![Just(Test::Exists), Just(Test::Missing)]
 }
 
 fn field() -> impl Strategy<Value = Field> {
@@ -522,7 +565,7 @@ fn field() -> impl Strategy<Value = Field> {
 
 fn expr() -> impl Strategy<Value = Expr> {
     let clause = field()
-        .prop_flat_map(|field| (Just(field.clone()), of_type(field.ty())))
+        .prop_flat_map(|field| (Just(field.clone()), of_field(&field)))
         .prop_map(|(field, test)| Expr::Clause(Clause { field, test }));
     let free = pattern(3).prop_map(Expr::Text);
     prop_oneof![8 => clause, 2 => free, 1 => Just(Expr::everything())].prop_recursive(5, 40, 4, |inner| {
@@ -565,5 +608,28 @@ proptest! {
             let printed = query.to_string();
             prop_assert_eq!(parse(&printed, NOW).map_err(|e| e.to_string()), Ok(query), "{} from {}", printed, text);
         }
+    }
+}
+
+#[test]
+fn a_value_of_few_is_taken_in_any_case_and_by_wildcards() {
+    for text in [
+        "stage:panic",
+        "level:METADATA",
+        "decision:=Allow",
+        "kind:=pipeline",
+        "stage:Response*",
+        "level:null",
+    ] {
+        ok(text);
+    }
+}
+
+#[test]
+fn wildcards_that_make_too_large_a_regex_are_refused_with_their_place() {
+    let many = "?".repeat(MAX_QUERY_BYTES - 100);
+    for text in [format!("verb:x{many}"), format!("x{many}")] {
+        let error = parse(&text, NOW).unwrap_err();
+        assert!(error.column < 10 && error.message.contains("wildcards"), "{error}");
     }
 }
