@@ -7,13 +7,24 @@ use crate::{
     cluster::ClusterState,
     controller::AdmissionController,
     default_toleration_seconds::{DEFAULT_SECONDS, DefaultTolerationSeconds},
+    limit_ranger::LimitRanger,
     namespace_lifecycle::NamespaceLifecycle,
     pod_security::{Exemptions, PodSecurity, Policy},
     priority::Priority,
+    resource_quota::ResourceQuota,
+    service_account::ServiceAccount,
 };
 
 /// The built-in controllers in kube-apiserver's order.
-pub const BUILT_IN: &[&str] = &["NamespaceLifecycle", "PodSecurity", "Priority", "DefaultTolerationSeconds"];
+pub const BUILT_IN: &[&str] = &[
+    "NamespaceLifecycle",
+    "LimitRanger",
+    "ServiceAccount",
+    "PodSecurity",
+    "Priority",
+    "DefaultTolerationSeconds",
+    "ResourceQuota",
+];
 
 /// How the built-in controllers behave.
 #[derive(Debug, Clone)]
@@ -48,6 +59,9 @@ pub(crate) fn controllers(
     let built = |name: &str| -> Option<Arc<dyn AdmissionController>> {
         Some(match name {
             "NamespaceLifecycle" => Arc::new(NamespaceLifecycle::new(state.clone())),
+            "LimitRanger" => Arc::new(LimitRanger::new(state.clone())),
+            "ServiceAccount" => Arc::new(ServiceAccount::new(state.clone())),
+            "ResourceQuota" => Arc::new(ResourceQuota::new(state.clone())),
             "Priority" => Arc::new(Priority::new(state.clone())),
             "DefaultTolerationSeconds" => Arc::new(DefaultTolerationSeconds::new(
                 settings.not_ready_toleration_seconds,

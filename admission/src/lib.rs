@@ -54,14 +54,18 @@ mod cluster;
 mod controller;
 mod default_toleration_seconds;
 mod denial;
+mod limit_ranger;
 mod namespace_lifecycle;
 mod patch;
 pub mod pod;
 pub mod pod_security;
 mod priority;
+mod quantity;
 mod quote;
 mod request;
+mod resource_quota;
 mod response;
+mod service_account;
 
 pub use built_in::{BUILT_IN, Settings};
 pub use chain::{AdmissionChain, ControllerStatus, Decision, Outcome, PluginError, Validation, Verdict};
@@ -69,5 +73,6 @@ pub use cluster::{Charge, Charged, ClusterState, Freshness, Kind, MemoryCluster,
 pub use controller::{AdmissionController, COMPUTING, FailurePolicy, Phase, Phases, Reinvocation};
 pub use denial::{Cause, Denial, Subject};
 pub use patch::{PatchError, PatchOp, PatchOperation, apply};
+pub use quantity::{Quantity, QuantityError};
 pub use request::{AdmissionRequest, GroupVersionKind, GroupVersionResource, Operation, UserInfo};
 pub use response::{AdmissionResponse, Notes};

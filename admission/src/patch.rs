@@ -47,6 +47,16 @@ impl PatchOperation {
     }
 }
 
+/// Sets an annotation of an object that has metadata.
+pub(crate) fn annotation(object: &Value, key: &str, text: &str) -> PatchOperation {
+    if object["metadata"]["annotations"].is_object() {
+        let key = key.replace('~', "~0").replace('/', "~1");
+        PatchOperation::add(format!("/metadata/annotations/{key}"), Value::from(text))
+    } else {
+        PatchOperation::add("/metadata/annotations", serde_json::json!({ key: text }))
+    }
+}
+
 /// Why a patch was not applied.
 #[derive(Debug, thiserror::Error)]
 pub enum PatchError {

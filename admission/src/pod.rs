@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 mod defaults;
+pub(crate) mod resources;
 mod security;
 mod template;
 mod volume;
