@@ -1,6 +1,7 @@
 //! What Kubernetes' own kinds look like: one table of types that protobuf, JSON decoding and patches go by.
 
 pub mod canonical;
+pub mod convert;
 pub mod decode;
 pub mod defaults;
 pub mod patch;
