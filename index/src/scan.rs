@@ -38,7 +38,7 @@ pub(crate) type TermTest = Arc<dyn Fn(&str) -> Verdict + Send + Sync>;
 #[derive(Clone)]
 pub(crate) struct Scan {
     field: Field,
-    /// Terms that begin with one of these are tested; no prefix begins with another one.
+    /// Terms that begin with one of these are tested, in this order; no prefix begins with another one.
     prefixes: Vec<String>,
     test: TermTest,
     budget: Budget,
@@ -51,8 +51,8 @@ impl Scan {
         Self { field, prefixes, test, budget: budget.clone(), guard: None }
     }
 
-    /// Where `guard` holds for no document the dictionary is not read, and a value of which only a part is kept
-    /// is only of interest in a document for which it holds.
+    /// The dictionary is read only as long as `guard` holds for a document that was not found yet, and a value of
+    /// which only a part is kept is only of interest in such a document.
     pub(crate) fn guarded(self, guard: Arc<dyn Query>) -> Self {
         Self { guard: Some(guard), ..self }
     }
@@ -60,13 +60,11 @@ impl Scan {
     /// Puts the documents of one prefix into `found`.
     fn read(&self, reader: &SegmentReader, prefix: &str, found: &mut Found) -> tantivy::Result<()> {
         let inverted = reader.inverted_index(self.field)?;
-        let mut range = inverted.terms().range().ge(prefix);
-        if let Some(end) = after(prefix) {
-            range = range.lt(end);
-        }
-        let mut terms = range.into_stream()?;
+        // An end would be compared with every byte that the stream walks over: a fifth of its time.
+        let mut terms = inverted.terms().range().ge(prefix).into_stream()?;
         let mut left = TERMS_PER_LOOK;
         while terms.advance() {
+            let Some(value) = terms.key().strip_prefix(prefix.as_bytes()) else { break };
             left -= 1;
             if left == 0 {
                 if self.budget.is_over() {
@@ -74,7 +72,7 @@ impl Scan {
                 }
                 left = TERMS_PER_LOOK;
             }
-            let Ok(value) = std::str::from_utf8(&terms.key()[prefix.len()..]) else { continue };
+            let Ok(value) = std::str::from_utf8(value) else { continue };
             let set = match (self.test)(value) {
                 Verdict::No => continue,
                 Verdict::NotInKeptPart => &mut found.doubtful,
@@ -102,18 +100,6 @@ struct Found {
     doubtful: Option<BitSet>,
 }
 
-/// The first string behind all that begin with `prefix`.
-fn after(prefix: &str) -> Option<Vec<u8>> {
-    let mut bytes = prefix.as_bytes().to_vec();
-    while let Some(last) = bytes.pop() {
-        if last < u8::MAX {
-            bytes.push(last + 1);
-            return Some(bytes);
-        }
-    }
-    None
-}
-
 impl fmt::Debug for Scan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Scan").field("prefixes", &self.prefixes).finish_non_exhaustive()
@@ -137,22 +123,29 @@ impl ScanWeight {
         self.guard.as_ref().map(|guard| guard.scorer(reader, 1.0)).transpose()
     }
 
+    /// Whether the guard holds for a document that is not in `found`; without a guard, always.
+    fn is_wanting(&self, reader: &SegmentReader, found: Option<&BitSet>) -> tantivy::Result<bool> {
+        let Some(mut guard) = self.guard(reader)? else { return Ok(true) };
+        while guard.doc() != TERMINATED && found.is_some_and(|found| found.contains(guard.doc())) {
+            guard.advance();
+        }
+        Ok(guard.doc() != TERMINATED)
+    }
+
     /// Notes documents that might match.
-    fn doubt(&self, reader: &SegmentReader, doubtful: BitSet) -> tantivy::Result<()> {
-        let mut doubtful = BitSetDocSet::from(doubtful);
+    fn doubt(&self, reader: &SegmentReader, Found { sure, doubtful }: &Found) -> tantivy::Result<()> {
+        let Some(doubtful) = doubtful else { return Ok(()) };
         let Some(mut guard) = self.guard(reader)? else {
             self.scan.budget.saw_cut();
             return Ok(());
         };
-        while doubtful.doc() != TERMINATED {
-            if guard.doc() < doubtful.doc() {
-                guard.seek(doubtful.doc());
-            }
-            if guard.doc() == doubtful.doc() {
+        while guard.doc() != TERMINATED {
+            let is_sure = sure.as_ref().is_some_and(|sure| sure.contains(guard.doc()));
+            if doubtful.contains(guard.doc()) && !is_sure {
                 self.scan.budget.saw_cut();
                 break;
             }
-            doubtful.advance();
+            guard.advance();
         }
         Ok(())
     }
@@ -160,16 +153,14 @@ impl ScanWeight {
 
 impl Weight for ScanWeight {
     fn scorer(&self, reader: &SegmentReader, boost: Score) -> tantivy::Result<Box<dyn Scorer>> {
-        if self.guard(reader)?.is_some_and(|guard| guard.doc() == TERMINATED) {
-            return Ok(Box::new(EmptyScorer));
-        }
         let mut found = Found::default();
         for prefix in &self.scan.prefixes {
+            if !self.is_wanting(reader, found.sure.as_ref())? {
+                break;
+            }
             self.scan.read(reader, prefix, &mut found)?;
         }
-        if let Some(doubtful) = found.doubtful {
-            self.doubt(reader, doubtful)?;
-        }
+        self.doubt(reader, &found)?;
         Ok(match found.sure {
             Some(sure) => Box::new(ConstScorer::new(BitSetDocSet::from(sure), boost)),
             None => Box::new(EmptyScorer),
@@ -178,5 +169,49 @@ impl Weight for ScanWeight {
 
     fn explain(&self, _: &SegmentReader, doc: DocId) -> tantivy::Result<Explanation> {
         Err(TantivyError::InvalidArgument(format!("document {doc} has no score to explain")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tantivy::{
+        Index, TantivyDocument, Term,
+        collector::Count,
+        query::TermQuery,
+        schema::{STRING, Schema},
+    };
+
+    use super::*;
+
+    #[test]
+    fn places_are_read_until_every_document_of_the_guard_is_found() {
+        let mut schema = Schema::builder();
+        let terms = schema.add_text_field("terms", STRING);
+        let index = Index::create_in_ram(schema.build());
+        let mut writer = index.writer_with_num_threads(1, 15_000_000).unwrap();
+        for values in [["word", "a:yes", "b:yes"], ["word", "a:no", "b:yes"], ["other", "a:no", "c:yes"]] {
+            let mut doc = TantivyDocument::new();
+            values.iter().for_each(|value| doc.add_text(terms, value));
+            writer.add_document(doc).unwrap();
+        }
+        writer.commit().unwrap();
+        let searcher = index.reader().unwrap().searcher();
+        let budget = Budget::new(std::time::Duration::from_secs(60));
+        for (guard, found, tested) in [("word", 2, 3), ("other", 1, 4), ("none", 0, 0)] {
+            let count = Arc::new(AtomicUsize::new(0));
+            let counter = count.clone();
+            let test = move |value: &str| {
+                counter.fetch_add(1, Ordering::Relaxed);
+                Verdict::from(value == "yes")
+            };
+            let guard = TermQuery::new(Term::from_field_text(terms, guard), IndexRecordOption::Basic);
+            let places = ["a:", "b:", "c:"].map(str::to_owned).to_vec();
+            let scan = Scan::new(terms, places, &budget, Arc::new(test)).guarded(Arc::new(guard.clone()));
+            let both = tantivy::query::BooleanQuery::intersection(vec![Box::new(guard), Box::new(scan)]);
+            assert_eq!(searcher.search(&both, &Count).unwrap(), found);
+            assert_eq!(count.load(Ordering::Relaxed), tested);
+        }
     }
 }

@@ -60,10 +60,10 @@ pub(crate) const MAX_WORD: usize = 255;
 pub(crate) const TEXT_PATHS: [&str; 4] =
     ["requestURI", "userAgent", "responseStatus\x1fmessage", "annotations\x1fauthorization.k8s.io/reason"];
 
-/// Where the free text is read from: these paths and what is below them.
+/// Where the free text is read from: these paths and what is below them, those with few values first.
 /// `message` is what a fact about the pipeline says; events of an API server have none there.
 pub(crate) const FREE_TEXT: [&str; 6] =
-    ["requestURI", "responseStatus\x1fmessage", "annotations", "requestObject", "responseObject", "message"];
+    ["message", "annotations", "responseStatus\x1fmessage", "requestURI", "requestObject", "responseObject"];
 
 /// Takes the characters out of `text` that have a meaning in terms.
 pub(crate) fn clean(text: &str) -> Cow<'_, str> {
