@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use anyhow::{Context, Result, bail};
 use api::{
     events::Search,
+    gateway::serve::Gateway,
     health::{Check, Health},
     intake::{Bounds, Intake, delivery::Delivery},
     later::Later,
@@ -34,6 +35,7 @@ use crate::{
     checks::{IndexCheck, IndexerCheck, JournalCheck, LedgerCheck, LogCheck, RecorderCheck, RunningCheck},
     chronicle::Chronicle,
     client_token,
+    cluster::Cluster,
     data_folder::{DataFolder, ServerFile},
     deployment_key,
     engines::Engines,
@@ -98,6 +100,7 @@ pub(crate) async fn assemble(settings: Settings, metrics: MetricsPage, clock: Cl
     parts.engines(&key).start().await?;
     let tokens = parts.tokens().await?;
     let intake = parts.intake(&rules, &key)?;
+    let gateway = parts.gateway(&rules, &key, policy.as_ref()).await?;
     parts.chronicle(rules.hash(), policy);
     parts.recorder();
     let index = parts.indexer().await?;
@@ -106,7 +109,7 @@ pub(crate) async fn assemble(settings: Settings, metrics: MetricsPage, clock: Cl
         .filter(|_| parts.settings.runs(Role::Query))
         .map(|(index, rebuilder)| parts.query(index, rebuilder));
     let url = url_of(listener.address());
-    let api = Api { tokens, health: parts.health(), metrics, intake, query };
+    let api = Api { tokens, health: parts.health(), metrics, intake, gateway, query };
     parts.listen(listener, api, tls);
     data.publish(&ServerFile { url: url.clone(), pid: std::process::id() })?;
     Ok(Running { supervisor: parts.supervisor, data, url, journal: parts.journal })
@@ -119,7 +122,7 @@ fn check(settings: &Settings) -> Result<()> {
              use --ack journal, or give --kafka a topic with two replicas in sync"
         );
     }
-    let all = [Role::Intake, Role::Recorder, Role::Indexer, Role::Query];
+    let all = [Role::Gateway, Role::Intake, Role::Recorder, Role::Indexer, Role::Query];
     let split = all.iter().any(|role| !settings.runs(*role));
     if split && (settings.kafka.is_none() || settings.postgres.is_none()) {
         bail!(
@@ -235,6 +238,28 @@ impl Parts {
         let acceptor = Acceptor::new(key, redactor, self.clock.clone(), Some(self.settings.retention_days));
         let delivery = (self.settings.ack == Ack::Log).then(|| Delivery::new(self.delivered.clone()));
         Ok(Some(Intake::new(acceptor, self.journal.clone(), delivery, self.clock.clone(), Bounds::default())))
+    }
+
+    async fn gateway(
+        &mut self,
+        rules: &RuleSet,
+        key: &DeploymentKey,
+        policy: Option<&Watched>,
+    ) -> Result<Option<Gateway>> {
+        if !self.settings.runs(Role::Gateway) {
+            return Ok(None);
+        }
+        let cluster = Cluster {
+            settings: &self.settings,
+            data: &self.data,
+            clock: self.clock.clone(),
+            journal: self.journal.clone(),
+            redactor: Arc::new(Redactor::new(rules, key)),
+            policy: policy.map(Watched::subscribe),
+            supervisor: &mut self.supervisor,
+            checks: &mut self.checks,
+        };
+        cluster.start().await.map(Some)
     }
 
     /// The rules are in force where events come in, the policy in every process that was given one.

@@ -9,6 +9,7 @@ mod checks;
 mod chronicle;
 mod client;
 mod client_token;
+mod cluster;
 mod command;
 mod config;
 mod connect;

@@ -2,12 +2,15 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use api::cluster::ClusterName;
 use clap::{Args, ValueEnum};
 use ingest::log::kafka::KafkaOptions;
 
 /// A part of the pipeline that a process can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Role {
+    /// Serves a Kubernetes API.
+    Gateway,
     /// Takes events in and journals them.
     Intake,
     /// Moves events from the log to the ledger.
@@ -51,12 +54,30 @@ pub(crate) struct Settings {
         value_name = "ROLE",
         value_enum,
         value_delimiter = ',',
-        default_value = "intake,recorder,indexer,query"
+        default_value = "gateway,intake,recorder,indexer,query"
     )]
     pub(crate) roles: Vec<Role>,
     /// Name of this instance: the source of its records. Made at the first start and kept
     #[arg(long, value_name = "NAME")]
     pub(crate) instance: Option<String>,
+    /// Name of the gateway's own cluster in records
+    #[arg(long, value_name = "NAME", default_value = "local")]
+    pub(crate) cluster_name: ClusterName,
+    /// Servers of the etcd that keeps the cluster's objects; without it a SQLite file in the data folder does
+    #[arg(long, value_name = "URL,…", value_delimiter = ',')]
+    pub(crate) etcd_servers: Vec<String>,
+    /// What stands before every key in etcd
+    #[arg(long, value_name = "PREFIX", default_value = "/registry")]
+    pub(crate) etcd_prefix: String,
+    /// Authority, in PEM, of the certificates of etcd's servers
+    #[arg(long, value_name = "FILE")]
+    pub(crate) etcd_cafile: Option<PathBuf>,
+    /// Certificate, in PEM, that tells etcd who this is
+    #[arg(long, value_name = "FILE", requires = "etcd_keyfile")]
+    pub(crate) etcd_certfile: Option<PathBuf>,
+    /// Private key of --etcd-certfile in PEM
+    #[arg(long, value_name = "FILE", requires = "etcd_certfile")]
+    pub(crate) etcd_keyfile: Option<PathBuf>,
     /// Kafka bootstrap servers; without it the journal is the log
     #[arg(long, value_name = "HOST:PORT,…")]
     pub(crate) kafka: Option<String>,

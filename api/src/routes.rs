@@ -8,9 +8,9 @@ use axum::{
 };
 
 use crate::{
-    completeness, events, events::Search, health, health::Health, histogram, intake, intake::Intake,
-    prometheus, prometheus::MetricsPage, rebuild, rebuild::Rebuilder, server::note_route, tail,
-    tail::Followers, token_routes, tokens::Tokens,
+    completeness, events, events::Search, gateway::serve::Gateway, health, health::Health, histogram, intake,
+    intake::Intake, prometheus, prometheus::MetricsPage, rebuild, rebuild::Rebuilder, server::note_route,
+    tail, tail::Followers, token_routes, tokens::Tokens,
 };
 
 /// What the routes need. A role that this process does not run is `None`, and its routes are not there.
@@ -24,6 +24,8 @@ pub struct Api {
     pub metrics: MetricsPage,
     /// The role `intake`.
     pub intake: Option<Intake>,
+    /// The role `gateway`: its paths are those of Kubernetes, and not among these routes.
+    pub gateway: Option<Gateway>,
     /// The role `query`.
     pub query: Option<QueryRole>,
 }

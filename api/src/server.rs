@@ -27,6 +27,7 @@ use crate::{
     connections::{MAX_CONNECTIONS, Places},
     early,
     errors::ApiError,
+    gateway::entry::{self, Entry},
     metrics,
     routes::{Api, Routes},
 };
@@ -101,13 +102,14 @@ impl Listener {
             stop.cancelled().await;
             handle.graceful_shutdown(Some(grace));
         });
-        server.serve(router.into_make_service()).await
+        server.serve(router.into_make_service_with_connect_info::<SocketAddr>()).await
     }
 }
 
 /// The whole HTTP surface.
 pub fn router(api: Api) -> Router {
     let tokens = api.tokens.clone();
+    let entry = Entry { gateway: api.gateway.clone(), tokens: tokens.clone() };
     Routes::of(&api)
         .into_router()
         .fallback(unknown_route)
@@ -115,6 +117,7 @@ pub fn router(api: Api) -> Router {
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(CompressionLayer::new())
         .layer(middleware::from_fn_with_state(tokens, auth::require_token))
+        .layer(middleware::from_fn_with_state(entry, entry::divert))
         .layer(CatchPanicLayer::custom(|_| {
             ApiError::new(
                 axum::http::StatusCode::INTERNAL_SERVER_ERROR,

@@ -1,9 +1,11 @@
 //! Who may do what: role based access control over the stored roles and bindings.
 
+mod follow;
 mod rules;
 mod snapshot;
 
 pub use self::{
+    follow::follow,
     rules::{Rule, RuleRequest},
     snapshot::{Binding, RoleRef, Snapshot, Subject},
 };

@@ -5,7 +5,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde::Serialize;
+use serde::{Serialize, ser::SerializeStruct};
 
 use super::request::RequestInfo;
 
@@ -13,8 +13,8 @@ use super::request::RequestInfo;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
-    kind: &'static str,
-    api_version: &'static str,
+    #[serde(flatten)]
+    ty: StatusType,
     metadata: ListMeta,
     /// `Success` or `Failure`.
     pub status: &'static str,
@@ -29,6 +29,19 @@ pub struct Status {
     pub details: Option<Box<Details>>,
     /// The HTTP status.
     pub code: u16,
+}
+
+/// `kind` and `apiVersion`, which are always these. Every fallible function here returns room for a Status: it is small.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct StatusType;
+
+impl Serialize for StatusType {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut members = serializer.serialize_struct("StatusType", 2)?;
+        members.serialize_field("kind", "Status")?;
+        members.serialize_field("apiVersion", "v1")?;
+        members.end()
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -106,8 +119,7 @@ impl std::fmt::Display for Qualified<'_> {
 impl Status {
     fn failure(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
         Self {
-            kind: "Status",
-            api_version: "v1",
+            ty: StatusType,
             metadata: ListMeta::default(),
             status: "Failure",
             message: message.into(),
@@ -268,6 +280,13 @@ impl Status {
         let message = format!("Internal error occurred: {error}");
         let causes = vec![Cause { message: error.to_string(), ..Cause::default() }];
         Self::failure(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message).with_causes(causes)
+    }
+
+    /// 501: upstream does this, and we do not.
+    pub fn not_implemented(verb: &str, resource: &str, subresource: &str) -> Self {
+        let slash = if subresource.is_empty() { "" } else { "/" };
+        let message = format!("{verb} of {resource}{slash}{subresource} is not served by this gateway");
+        Self::failure(StatusCode::NOT_IMPLEMENTED, "NotImplemented", message)
     }
 
     /// 503: something that is needed is away.

@@ -1,0 +1,89 @@
+//! Changing an object: read, edit, write where it has not changed meanwhile, and again where it has.
+
+use async_trait::async_trait;
+
+use super::{Registry, Target};
+use crate::gateway::{
+    object::Object,
+    status::Status,
+    store::{Read, Versioned, WriteError},
+    stored, strategy,
+};
+
+/// What a client wants an object to become. It may be asked again when somebody else was faster.
+#[async_trait]
+pub trait Edit: Send {
+    /// The object to store, from the one that is there.
+    async fn edit(&mut self, old: &Object) -> Result<Object, Status>;
+}
+
+/// What became of an object.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// It was written, or was like that already.
+    Stored(Object),
+    /// Nothing kept it any longer: it is gone. This was its last state.
+    Gone(Object),
+}
+
+impl Outcome {
+    /// The object, whatever became of it.
+    pub fn into_object(self) -> Object {
+        match self {
+            Self::Stored(object) | Self::Gone(object) => object,
+        }
+    }
+}
+
+impl Registry {
+    /// Applies an edit to an object that is there.
+    ///
+    /// Until the edit itself refuses, it is tried again when others change the object; the caller bounds the time.
+    ///
+    /// # Errors
+    /// 404 when it is not there, 409 when the edit is for another revision, and what the edit says.
+    pub async fn update(
+        &self,
+        target: &Target<'_>,
+        is_dry_run: bool,
+        edit: &mut dyn Edit,
+    ) -> Result<Outcome, Status> {
+        let key = target.key();
+        let mut read = self.store.get(&key).await?;
+        loop {
+            let Read { value: Some(current), .. } = read else {
+                return Err(Status::not_found(target.what(), target.name));
+            };
+            let old = self.object(&current.value, current.modified)?;
+            let new = edit.edit(&old).await?;
+            match self.write(target, &key, &current, &old, new, is_dry_run).await {
+                Ok(outcome) => return Ok(outcome),
+                Err(WriteError::Conflict(now)) => read = now,
+                Err(WriteError::Store(error)) => return Err(error.into()),
+            }
+        }
+    }
+
+    async fn write(
+        &self,
+        target: &Target<'_>,
+        key: &str,
+        current: &Versioned,
+        old: &Object,
+        mut new: Object,
+        is_dry_run: bool,
+    ) -> Result<Outcome, WriteError> {
+        let is_last = old.is_deleting() && strategy::keeps_nothing(target.resource, &new);
+        let bytes = stored::encode(&new);
+        let revision = if is_dry_run || (!is_last && bytes == current.value) {
+            current.modified
+        } else if is_last {
+            self.store.delete(key, current.modified).await?
+        } else {
+            let ttl = strategy::time_to_live(target.resource);
+            self.store.update(key, bytes, current.modified, ttl).await?
+        };
+        new.set_text("resourceVersion", &revision.to_string());
+        Ok(if is_last { Outcome::Gone(new) } else { Outcome::Stored(new) })
+    }
+}

@@ -1,0 +1,259 @@
+//! What each verb does with a request, once it may be done.
+
+mod change;
+mod patch;
+mod watch;
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, StatusCode},
+};
+use serde_json::Value;
+
+use super::{
+    answer::{Answer, Content},
+    audit::Trail,
+    body::{self, Expected, FieldValidation, Received},
+    negotiate::Accepted,
+    object::Object,
+    registry::{DeleteOptions, Deleted, ListOptions, Registry, Target},
+    request::{RequestInfo, parameter},
+    resources::Resource,
+    schema::{TypeId, schema},
+    selectors::Selectors,
+    status::{Details, Status},
+};
+
+/// One request about a resource that is served.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'c> {
+    /// The objects.
+    pub registry: &'c Registry,
+    /// What is asked.
+    pub info: &'c RequestInfo,
+    /// Of what.
+    pub resource: &'static Resource,
+    /// The query of its URL.
+    pub query: Option<&'c str>,
+    /// Its headers.
+    pub headers: &'c HeaderMap,
+    /// What its answer may be.
+    pub accepted: Accepted,
+}
+
+/// Objects that a bulk delete reads at once.
+const BULK: usize = 500;
+
+impl<'c> Call<'c> {
+    /// Does it.
+    ///
+    /// # Errors
+    /// What the client is told instead.
+    pub async fn run(&self, body: Body, trail: &mut Trail) -> Result<Answer, Status> {
+        match (&*self.info.verb, self.info.subresource.as_str()) {
+            ("get", "" | "status") => self.get().await,
+            ("list", "") => self.list().await,
+            ("create", "") => self.create(body, trail).await,
+            ("update", "" | "status" | "finalize") => self.update(body, trail).await,
+            ("patch", "" | "status") => self.patch(body, trail).await,
+            ("delete", "") => self.delete(body, trail).await,
+            ("deletecollection", "") => self.delete_all(body, trail).await,
+            (verb, subresource) => Err(Status::not_implemented(verb, self.resource.plural, subresource)),
+        }
+    }
+
+    fn target(&self) -> Target<'c> {
+        // A Namespace is asked for in its own namespace and lives in none.
+        let namespace = if self.resource.namespaced { self.info.namespace.as_str() } else { "" };
+        Target { resource: self.resource, namespace, name: &self.info.name }
+    }
+
+    fn ty(&self) -> Result<TypeId, Status> {
+        self.resource.ty().ok_or_else(Status::no_such_resource)
+    }
+
+    fn answer(&self, code: StatusCode, content: Content, warnings: Vec<String>) -> Answer {
+        let ty = match &content {
+            Content::Page(_) => {
+                schema().kind(self.resource.group, self.resource.version, &self.resource.list_kind())
+            }
+            Content::Status(_) => schema().kind("", "v1", "Status"),
+            Content::Object(_) | Content::Stored(_) => self.resource.ty(),
+        };
+        Answer { code, content, ty, resource: self.resource, warnings }
+    }
+
+    /// Reads `dryRun`: `All` or nothing.
+    fn is_dry_run(&self, more: &[String]) -> Result<bool, Status> {
+        let asked = parameter(self.query, "dryRun");
+        let words = asked.iter().map(AsRef::as_ref).chain(more.iter().map(String::as_str));
+        let mut is_dry_run = false;
+        for word in words.filter(|word| !word.is_empty()) {
+            if word != "All" {
+                return Err(Status::unprocessable(format!(
+                    " \"\" is invalid: dryRun: Unsupported value: [{word:?}]: supported values: \"All\""
+                )));
+            }
+            is_dry_run = true;
+        }
+        Ok(is_dry_run)
+    }
+
+    async fn get(&self) -> Result<Answer, Status> {
+        let raw = self.registry.raw(&self.target()).await?;
+        Ok(self.answer(StatusCode::OK, Content::Stored(raw), Vec::new()))
+    }
+
+    async fn list(&self) -> Result<Answer, Status> {
+        let selectors = self.selectors()?;
+        let options = ListOptions::from_query(self.query)?;
+        let page = self.registry.list(self.resource, self.target().namespace, &selectors, &options).await?;
+        Ok(self.answer(StatusCode::OK, Content::Page(page), Vec::new()))
+    }
+
+    fn selectors(&self) -> Result<Selectors, Status> {
+        Selectors::from_query(self.query, self.resource.group, self.resource.plural)
+    }
+
+    /// The object in the body.
+    async fn receive(&self, body: Body, trail: &mut Trail) -> Result<Received, Status> {
+        let validation = FieldValidation::from_query(self.query)?;
+        let bytes = body::read(body).await?;
+        let api_version = self.resource.api_version();
+        let expected = Expected { ty: self.ty()?, api_version: &api_version, kind: self.resource.kind };
+        let received = expected.read(&bytes, self.headers, validation)?;
+        trail.request_object(&received.object);
+        Ok(received)
+    }
+
+    async fn create(&self, body: Body, trail: &mut Trail) -> Result<Answer, Status> {
+        let is_dry_run = self.is_dry_run(&[])?;
+        let Received { mut object, warnings } = self.receive(body, trail).await?;
+        let target = self.target();
+        self.registry.prepare(&target, &mut object)?;
+        self.check_name(&object)?;
+        self.check_namespace(target.namespace).await?;
+        let created = self.registry.create(&target, object, is_dry_run).await?;
+        Ok(self.answer(StatusCode::CREATED, Content::Object(created), warnings))
+    }
+
+    /// What lives in a namespace needs one that is there and stays.
+    async fn check_namespace(&self, namespace: &str) -> Result<(), Status> {
+        if namespace.is_empty() {
+            return Ok(());
+        }
+        let Some(resource) = super::resources::resources().get("", "v1", "namespaces") else {
+            return Err(Status::no_such_resource());
+        };
+        let found = self.registry.get(&Target { resource, namespace: "", name: namespace }).await?;
+        if found.is_deleting() {
+            let what = self.target().what();
+            let why = format!(
+                "unable to create new content in namespace {namespace} because it is being terminated"
+            );
+            return Err(Status::forbidden(what, &self.info.name, &why));
+        }
+        Ok(())
+    }
+
+    fn check_name(&self, object: &Object) -> Result<(), Status> {
+        if object.name().is_empty() {
+            let cause = super::status::Cause {
+                reason: "FieldValueRequired".into(),
+                message: "Required value: name or generateName is required".into(),
+                field: "metadata.name".into(),
+            };
+            let kind = super::status::Qualified { group: self.resource.group, name: self.resource.kind };
+            return Err(Status::invalid(kind, "", vec![cause]));
+        }
+        Ok(())
+    }
+
+    async fn delete_options(&self, body: Body, trail: &mut Trail) -> Result<DeleteOptions, Status> {
+        let bytes = body::read(body).await?;
+        let mut options = DeleteOptions::default();
+        if !bytes.is_empty() {
+            let ty = schema().kind("", "v1", "DeleteOptions").ok_or_else(Status::no_such_resource)?;
+            let expected = Expected { ty, api_version: "v1", kind: "DeleteOptions" };
+            let Received { object, .. } = expected.read(&bytes, self.headers, FieldValidation::Ignore)?;
+            let value = object.into_value();
+            trail.request_body(&serde_json::to_vec(&value).unwrap_or_default());
+            options = serde_json::from_value(value).map_err(|e| Status::bad_request(e.to_string()))?;
+        } else {
+            options.grace_period_seconds =
+                parameter(self.query, "gracePeriodSeconds").and_then(|seconds| seconds.parse().ok());
+            options.propagation_policy = parameter(self.query, "propagationPolicy")
+                .and_then(|word| serde_json::from_value(Value::from(&*word)).ok());
+        }
+        options.validate()?;
+        Ok(options)
+    }
+
+    async fn delete(&self, body: Body, trail: &mut Trail) -> Result<Answer, Status> {
+        let options = self.delete_options(body, trail).await?;
+        let is_dry_run = self.is_dry_run(&options.dry_run)?;
+        let (object, is_gone) = match self.registry.delete(&self.target(), &options, is_dry_run).await? {
+            Deleted::Gone(object) => (object, true),
+            Deleted::Later(object) => (object, false),
+        };
+        if is_gone && !self.shows_what_it_deletes() {
+            let details = Details {
+                name: object.name().to_owned(),
+                group: self.resource.group.to_owned(),
+                kind: self.resource.plural.to_owned(),
+                uid: object.uid().to_owned(),
+                ..Details::default()
+            };
+            let status = Status::success(details);
+            return Ok(self.answer(StatusCode::OK, Content::Status(status), Vec::new()));
+        }
+        Ok(self.answer(StatusCode::OK, Content::Object(object), Vec::new()))
+    }
+
+    /// Most kinds are answered with a Status when they are gone; these with their last state.
+    fn shows_what_it_deletes(&self) -> bool {
+        self.resource.group.is_empty()
+            && matches!(
+                self.resource.plural,
+                "pods"
+                    | "services"
+                    | "serviceaccounts"
+                    | "persistentvolumes"
+                    | "persistentvolumeclaims"
+                    | "podtemplates"
+                    | "resourcequotas"
+            )
+            || self.resource.group == "storage.k8s.io"
+    }
+
+    async fn delete_all(&self, body: Body, trail: &mut Trail) -> Result<Answer, Status> {
+        let options = self.delete_options(body, trail).await?;
+        let is_dry_run = self.is_dry_run(&options.dry_run)?;
+        let selectors = self.selectors()?;
+        let page = self
+            .registry
+            .list(self.resource, self.target().namespace, &selectors, &ListOptions::all(BULK))
+            .await?;
+        let mut whole = page.clone();
+        let mut page = page;
+        loop {
+            for raw in &page.items {
+                let object = super::stored::decode(&raw.value, raw.revision.0).map_err(Status::internal)?;
+                let target =
+                    Target { resource: self.resource, namespace: object.namespace(), name: object.name() };
+                match self.registry.delete(&target, &options, is_dry_run).await {
+                    Ok(_) => {}
+                    // Somebody else was faster.
+                    Err(status) if status.code == 404 => {}
+                    Err(status) => return Err(status),
+                }
+            }
+            let Some(token) = page.continues.take() else { break };
+            let next = ListOptions::after(&token, BULK)?;
+            page = self.registry.list(self.resource, self.target().namespace, &selectors, &next).await?;
+            whole.items.extend(page.items.iter().cloned());
+        }
+        (whole.continues, whole.remaining) = (None, None);
+        Ok(self.answer(StatusCode::OK, Content::Page(whole), Vec::new()))
+    }
+}

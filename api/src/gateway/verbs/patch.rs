@@ -1,0 +1,103 @@
+//! `patch`: the object becomes what a patch makes of it, whatever it is when its turn comes.
+
+use async_trait::async_trait;
+use axum::{
+    body::Body,
+    http::{StatusCode, header},
+};
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::{
+    Call,
+    change::{check_place, settle},
+};
+use crate::gateway::{
+    answer::{Answer, Content},
+    audit::Trail,
+    body::{self, FieldValidation},
+    object::Object,
+    registry::{Edit, Target},
+    schema::{
+        TypeId, defaults,
+        patch::{self, PatchError, PatchKind, Patched},
+    },
+    status::{Cause, Qualified, Status},
+};
+
+/// The patches that are applied.
+const ACCEPTED: &str =
+    "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json";
+
+impl Call<'_> {
+    pub(super) async fn patch(&self, body: Body, trail: &mut Trail) -> Result<Answer, Status> {
+        let is_dry_run = self.is_dry_run(&[])?;
+        let content_type = self.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+        let name = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        let kind =
+            PatchKind::of_content_type(name).ok_or_else(|| Status::unsupported_media_type(ACCEPTED))?;
+        let validation = FieldValidation::from_query(self.query)?;
+        let bytes = body::read(body).await?;
+        trail.request_body(&bytes);
+        let target = self.target();
+        let subresource = &self.info.subresource;
+        let mut edit =
+            Patch { target, ty: self.ty()?, kind, bytes, subresource, validation, warnings: Vec::new() };
+        let outcome = self.registry.update(&target, is_dry_run, &mut edit).await?;
+        Ok(self.answer(StatusCode::OK, Content::Object(outcome.into_object()), edit.warnings))
+    }
+}
+
+struct Patch<'p> {
+    target: Target<'p>,
+    ty: TypeId,
+    kind: PatchKind,
+    bytes: Bytes,
+    subresource: &'p str,
+    validation: FieldValidation,
+    warnings: Vec<String>,
+}
+
+#[async_trait]
+impl Edit for Patch<'_> {
+    async fn edit(&mut self, old: &Object) -> Result<Object, Status> {
+        let patched = patch::apply(self.ty, old.members(), self.kind, &self.bytes);
+        let Patched { mut object, strict, shown } = patched.map_err(|error| self.refused(error))?;
+        match self.validation {
+            FieldValidation::Strict if !strict.is_empty() => {
+                let detail = format!("strict decoding error: {}", strict.join(", "));
+                return Err(self.invalid(&shown, &detail));
+            }
+            FieldValidation::Ignore => {}
+            _ => self.warnings = strict,
+        }
+        defaults::set(self.ty, &mut object);
+        let mut new = Object::new(Value::Object(object)).map_err(|e| Status::bad_request(e.to_string()))?;
+        check_place(&self.target, &new)?;
+        settle(&self.target, self.subresource, &mut new, old)?;
+        Ok(new)
+    }
+}
+
+impl Patch<'_> {
+    fn refused(&self, error: PatchError) -> Status {
+        match error {
+            PatchError::BadRequest(message) => Status::bad_request(message),
+            PatchError::TooManyOperations(_) => Status::too_large(error.to_string()),
+            PatchError::Unprocessable(message) => Status::unprocessable(message),
+            PatchError::Invalid { shown, detail } => self.invalid(&shown, &detail),
+            PatchError::Unmergeable(message) => Status::internal(message),
+        }
+    }
+
+    fn invalid(&self, shown: &str, detail: &str) -> Status {
+        let cause = Cause {
+            reason: "FieldValueInvalid".into(),
+            message: format!("Invalid value: {shown:?}: {detail}"),
+            field: "patch".into(),
+        };
+        let Target { resource, .. } = self.target;
+        let kind = Qualified { group: resource.group, name: resource.kind };
+        Status::invalid(kind, self.target.name, vec![cause])
+    }
+}

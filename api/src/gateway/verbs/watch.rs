@@ -1,0 +1,241 @@
+//! `watch`: what is there, if that was asked for, then each change as it happens.
+
+use std::{convert::Infallible, time::Duration};
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use bytes::{BufMut, Bytes, BytesMut};
+use serde_json::{Value, json};
+use tokio::{sync::mpsc, time::Instant};
+use tokio_stream::wrappers::ReceiverStream;
+use uuid::Uuid;
+
+use super::Call;
+use crate::gateway::{
+    audit::Trail,
+    object::Object,
+    registry::ListOptions,
+    request::parameter,
+    selectors::Selectors,
+    serve::unrecorded,
+    status::Status,
+    store::{Batch, Change, Revision, Watch, WatchError},
+    stored,
+};
+
+/// How long a watch runs where its client does not say: between this and twice this, so that they do not all end at once.
+const TIME: Duration = Duration::from_secs(1_800);
+
+/// Time between two marks of progress.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+
+/// Events that wait for a slow reader before the store's own bound counts.
+const WAITING: usize = 64;
+
+/// Where a watch begins.
+enum Start {
+    /// With what is there now.
+    Everything,
+    /// After this revision.
+    After(Revision),
+}
+
+/// What a watch sends.
+struct Feed {
+    selectors: Selectors,
+    kind: &'static str,
+    api_version: String,
+    wants_bookmarks: bool,
+    marks_initial: bool,
+    sender: mpsc::Sender<Result<Bytes, Infallible>>,
+}
+
+impl Call<'_> {
+    /// Answers with a stream that is recorded at its begin and its end.
+    pub(in crate::gateway) async fn watch(&self, mut trail: Trail) -> Response {
+        let (started, watch, feed, objects) = match self.begin().await {
+            Ok(begun) => begun,
+            Err(status) => {
+                return match trail.complete(Err(&status)).await {
+                    Ok(()) => status.into_response(),
+                    Err(error) => unrecorded(error).into_response(),
+                };
+            }
+        };
+        if let Err(error) = trail.started(StatusCode::OK.as_u16()).await {
+            return unrecorded(error).into_response();
+        }
+        let mut response = Response::new(Body::from_stream(ReceiverStream::new(started)));
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        let time = self.time();
+        tokio::spawn(async move {
+            feed.run(watch, objects, time).await;
+            if let Err(error) = trail.complete(Ok(StatusCode::OK.as_u16())).await {
+                tracing::error!(%error, "the end of a watch could not be recorded");
+            }
+        });
+        response
+    }
+
+    async fn begin(
+        &self,
+    ) -> Result<(mpsc::Receiver<Result<Bytes, Infallible>>, Watch, Feed, Vec<Object>), Status> {
+        let selectors = self.selectors()?;
+        let marks_initial = self.flag("sendInitialEvents");
+        let start = match parameter(self.query, "resourceVersion").as_deref() {
+            None | Some("" | "0") => Start::Everything,
+            Some(_) if marks_initial => Start::Everything,
+            Some(text) => Start::After(Revision(
+                text.parse()
+                    .map_err(|_| Status::bad_request(format!("invalid resource version {text:?}")))?,
+            )),
+        };
+        let namespace = self.target().namespace;
+        let (objects, after) = match start {
+            Start::After(revision) => (Vec::new(), revision),
+            Start::Everything => {
+                let all = ListOptions::newest();
+                let page = self.registry.list(self.resource, namespace, &selectors, &all).await?;
+                let objects = page.items.iter().map(|raw| stored::decode(&raw.value, raw.revision.0));
+                (objects.collect::<Result<_, _>>().map_err(Status::internal)?, page.revision)
+            }
+        };
+        let watch = self.registry.watch(self.resource, namespace, after);
+        let (sender, receiver) = mpsc::channel(WAITING);
+        let feed = Feed {
+            selectors,
+            kind: self.resource.kind,
+            api_version: self.resource.api_version(),
+            wants_bookmarks: self.flag("allowWatchBookmarks"),
+            marks_initial,
+            sender,
+        };
+        Ok((receiver, watch, feed, objects))
+    }
+
+    fn flag(&self, name: &str) -> bool {
+        parameter(self.query, name).is_some_and(|value| matches!(&*value, "true" | "1"))
+    }
+
+    fn time(&self) -> Duration {
+        let asked = parameter(self.query, "timeoutSeconds").and_then(|text| text.parse::<u64>().ok());
+        match asked.filter(|seconds| *seconds > 0) {
+            Some(seconds) => Duration::from_secs(seconds),
+            None => TIME + TIME.mul_f64(f64::from(Uuid::new_v4().as_bytes()[0]) / 256.0),
+        }
+    }
+}
+
+/// Why the feed ends.
+struct Over;
+
+impl Feed {
+    async fn run(self, mut watch: Watch, objects: Vec<Object>, time: Duration) {
+        let ends = Instant::now() + time;
+        let fed = async {
+            self.feed(&mut watch, objects).await.err();
+        };
+        // The time is over, the reader has gone, or the store has nothing more: the stream ends.
+        let gone = self.sender.closed();
+        tokio::select! {
+            () = fed => {}
+            () = tokio::time::sleep_until(ends) => {}
+            () = gone => {}
+        }
+    }
+
+    async fn feed(&self, watch: &mut Watch, objects: Vec<Object>) -> Result<(), Over> {
+        let mut reached = Revision(0);
+        for object in objects {
+            reached = reached.max(Revision(object.resource_version().parse().unwrap_or(0)));
+            self.send("ADDED", &object.into_value()).await?;
+        }
+        if self.marks_initial {
+            self.bookmark(reached, true).await?;
+        }
+        let mut marked = Instant::now();
+        while let Some(batch) = watch.next().await {
+            let Batch { changes, reached } = match batch {
+                Ok(batch) => batch,
+                Err(error) => return self.fail(&error).await,
+            };
+            for change in &changes {
+                self.change(change).await?;
+            }
+            if self.wants_bookmarks && marked.elapsed() >= BOOKMARK_EVERY {
+                self.bookmark(reached, false).await?;
+                marked = Instant::now();
+            }
+        }
+        Ok(())
+    }
+
+    /// Objects that come to be selected are added, those that no longer are deleted.
+    async fn change(&self, change: &Change) -> Result<(), Over> {
+        let read = |value: &Option<Bytes>| {
+            value.as_ref().map(|value| stored::decode(value, change.revision.0)).transpose()
+        };
+        let (old, new) = match (read(&change.previous), read(&change.value)) {
+            (Ok(old), Ok(new)) => (old, new),
+            (Err(error), _) | (_, Err(error)) => {
+                let status = Status::internal(error);
+                return self.send("ERROR", &status_value(&status)).await;
+            }
+        };
+        let is_meant = |object: &Option<Object>| {
+            object
+                .as_ref()
+                .is_some_and(|o| self.selectors.is_all() || self.selectors.matches(&o.clone().into_value()))
+        };
+        let (was, is) = (is_meant(&old), is_meant(&new));
+        let (event, object) = match (was, is) {
+            (false, true) => ("ADDED", new),
+            (true, true) => ("MODIFIED", new),
+            (true, false) => ("DELETED", old),
+            (false, false) => return Ok(()),
+        };
+        match object {
+            Some(object) => self.send(event, &object.into_value()).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn bookmark(&self, reached: Revision, is_initial: bool) -> Result<(), Over> {
+        let mut metadata = json!({ "resourceVersion": reached.to_string() });
+        if is_initial {
+            metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
+        }
+        let object = json!({ "kind": self.kind, "apiVersion": self.api_version, "metadata": metadata });
+        self.send("BOOKMARK", &object).await
+    }
+
+    async fn fail(&self, error: &WatchError) -> Result<(), Over> {
+        let status = match error {
+            WatchError::Behind => Status::expired("the watch fell behind: list again and watch from there"),
+            WatchError::Compacted { oldest } => {
+                Status::expired(format!("too old resource version: the oldest is {oldest}"))
+            }
+            WatchError::Store(error) => Status::unavailable(error.to_string(), 1),
+        };
+        self.send("ERROR", &status_value(&status)).await
+    }
+
+    async fn send(&self, event: &str, object: &Value) -> Result<(), Over> {
+        let mut line = BytesMut::with_capacity(512);
+        line.extend_from_slice(br#"{"type":""#);
+        line.extend_from_slice(event.as_bytes());
+        line.extend_from_slice(br#"","object":"#);
+        let written = serde_json::to_writer((&mut line).writer(), object);
+        debug_assert!(written.is_ok(), "values can be written to memory");
+        line.extend_from_slice(b"}\n");
+        self.sender.send(Ok(line.freeze())).await.map_err(|_| Over)
+    }
+}
+
+fn status_value(status: &Status) -> Value {
+    serde_json::from_slice(&status.to_json()).unwrap_or_default()
+}

@@ -1,0 +1,101 @@
+//! The gateway's side of the process: the cluster's store, its roles in memory, and what records its requests.
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::{Context, Result};
+use api::{
+    gateway::{
+        audit::{Auditor, default_policy},
+        authz::{self, Snapshot},
+        bootstrap::bootstrap,
+        registry::Registry,
+        serve::Gateway,
+        store::{EtcdOptions, EtcdStore, SqliteStore, Store},
+    },
+    health::Check,
+};
+use async_trait::async_trait;
+use ingest::{journal::Journal, policy::Loaded, redact::Redactor, time::Clock};
+use tokio::sync::watch;
+
+use crate::{
+    settings::Settings,
+    supervise::{Phase, Supervisor},
+};
+
+/// What the gateway needs.
+pub(crate) struct Cluster<'p> {
+    pub(crate) settings: &'p Settings,
+    pub(crate) data: &'p Path,
+    pub(crate) clock: Clock,
+    pub(crate) journal: Journal,
+    pub(crate) redactor: Arc<Redactor>,
+    /// The audit policy in force, where one was given.
+    pub(crate) policy: Option<watch::Receiver<Arc<Loaded>>>,
+    pub(crate) supervisor: &'p mut Supervisor,
+    pub(crate) checks: &'p mut Vec<Box<dyn Check>>,
+}
+
+impl Cluster<'_> {
+    /// Opens the store and starts what keeps the gateway up with it.
+    pub(crate) async fn start(self) -> Result<Gateway> {
+        let store = self.store().await?;
+        self.checks.push(Box::new(StoreCheck(store.clone())));
+        let registry = Registry::new(store.clone(), self.clock.clone());
+        let (snapshot, roles) = watch::channel(Arc::new(Snapshot::default()));
+        let stop = self.supervisor.stop(Phase::Movers);
+        self.supervisor.spawn(Phase::Movers, "roles", async move {
+            authz::follow(store, snapshot, stop).await;
+            Ok(())
+        });
+        let (kept, stop) = (registry.clone(), self.supervisor.stop(Phase::Movers));
+        self.supervisor.spawn(Phase::Movers, "bootstrap", async move {
+            bootstrap(&kept, &stop).await;
+            stop.cancelled().await;
+            Ok(())
+        });
+        let policy = self.policy.unwrap_or_else(|| watch::channel(Arc::new(default_policy())).1);
+        let cluster = self.settings.cluster_name.as_arc().clone();
+        let auditor = Auditor::new(self.journal, self.redactor, policy, cluster, self.clock);
+        Ok(Gateway::new(registry, auditor, roles))
+    }
+
+    async fn store(&self) -> Result<Arc<dyn Store>> {
+        if self.settings.etcd_servers.is_empty() {
+            let file = self.data.join("cluster.sqlite");
+            let store = SqliteStore::open(&file, self.clock.clone()).await;
+            let store =
+                store.with_context(|| format!("the cluster's store {} cannot be opened", file.display()))?;
+            return Ok(Arc::new(store));
+        }
+        let options = EtcdOptions {
+            servers: self.settings.etcd_servers.clone(),
+            prefix: self.settings.etcd_prefix.clone(),
+            ca_file: self.settings.etcd_cafile.clone(),
+            cert_file: self.settings.etcd_certfile.clone(),
+            key_file: self.settings.etcd_keyfile.clone(),
+            ..EtcdOptions::default()
+        };
+        let store = EtcdStore::open(&options).await;
+        Ok(Arc::new(store.with_context(|| {
+            format!("--etcd-servers {} cannot be used", self.settings.etcd_servers.join(","))
+        })?))
+    }
+}
+
+/// The cluster's store answers.
+struct StoreCheck(Arc<dyn Store>);
+
+#[async_trait]
+impl Check for StoreCheck {
+    fn name(&self) -> &'static str {
+        "store"
+    }
+
+    async fn check(&self) -> Result<String, String> {
+        match self.0.healthy().await {
+            Ok(()) => Ok("answers".to_owned()),
+            Err(error) => Err(api::errors::chain(&error)),
+        }
+    }
+}
