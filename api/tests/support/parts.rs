@@ -58,6 +58,7 @@ pub fn bounded(folder: &Path, tokens: &[Token], bounds: Bounds) -> Api {
         health: Health::new(Vec::new(), clock.clone()),
         metrics: MetricsPage::new(String::new),
         intake: Some(Intake::new(acceptor, journal, None, clock.clone(), bounds)),
+        gateway: None,
         query: Some(QueryRole {
             search: Search { index: index.clone(), ledger: ledger.clone(), clock },
             followers: Followers::new(stop.clone()),
