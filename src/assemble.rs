@@ -23,11 +23,12 @@ use ingest::{
     journal::{Journal, JournalOptions},
     ledger::Ledger,
     log::Log,
-    policy::Watched,
+    policy::Loaded,
     recorder::{Recorder, RecorderOptions, Status},
     redact::{Redactor, RuleSet},
     relay::{Delivered, Failing},
     time::Clock,
+    watched::Watched,
 };
 use tokio::sync::watch;
 
@@ -60,6 +61,9 @@ pub(crate) struct Running {
     /// Its journal, to be closed when the tasks have ended.
     pub(crate) journal: Journal,
 }
+
+/// What redacts, as the rules' file says.
+type Redactors = Watched<RuleSet, Redactor>;
 
 /// What several parts need.
 struct Parts {
@@ -99,9 +103,10 @@ pub(crate) async fn assemble(settings: Settings, metrics: MetricsPage, clock: Cl
     parts.watch_journal();
     parts.engines(&key).start().await?;
     let tokens = parts.tokens().await?;
-    let intake = parts.intake(&rules, &key)?;
-    let gateway = parts.gateway(&rules, &key, policy.as_ref()).await?;
-    parts.chronicle(rules.hash(), policy);
+    let redactors = redactors(rules, &key);
+    let intake = parts.intake(&redactors, &key)?;
+    let gateway = parts.gateway(&redactors, policy.as_ref()).await?;
+    parts.chronicle(redactors, policy);
     parts.recorder();
     let index = parts.indexer().await?;
     parts.retention(index.as_ref().map(|(index, _)| index.clone()));
@@ -230,21 +235,20 @@ impl Parts {
         });
     }
 
-    fn intake(&mut self, rules: &RuleSet, key: &DeploymentKey) -> Result<Option<Intake>> {
+    fn intake(&mut self, redactors: &Redactors, key: &DeploymentKey) -> Result<Option<Intake>> {
         if !self.settings.runs(Role::Intake) {
             return Ok(None);
         }
-        let redactor = Arc::new(Redactor::new(rules, key));
-        let acceptor = Acceptor::new(key, redactor, self.clock.clone(), Some(self.settings.retention_days));
+        let retention = Some(self.settings.retention_days);
+        let acceptor = Acceptor::new(key, redactors.subscribe(), self.clock.clone(), retention);
         let delivery = (self.settings.ack == Ack::Log).then(|| Delivery::new(self.delivered.clone()));
         Ok(Some(Intake::new(acceptor, self.journal.clone(), delivery, self.clock.clone(), Bounds::default())))
     }
 
     async fn gateway(
         &mut self,
-        rules: &RuleSet,
-        key: &DeploymentKey,
-        policy: Option<&Watched>,
+        redactors: &Redactors,
+        policy: Option<&Watched<Loaded>>,
     ) -> Result<Option<Gateway>> {
         if !self.settings.runs(Role::Gateway) {
             return Ok(None);
@@ -254,7 +258,7 @@ impl Parts {
             data: &self.data,
             clock: self.clock.clone(),
             journal: self.journal.clone(),
-            redactor: Arc::new(Redactor::new(rules, key)),
+            redactor: redactors.subscribe(),
             policy: policy.map(Watched::subscribe),
             supervisor: &mut self.supervisor,
             checks: &mut self.checks,
@@ -262,13 +266,14 @@ impl Parts {
         cluster.start().await.map(Some)
     }
 
-    /// The rules are in force where events come in, the policy in every process that was given one.
-    fn chronicle(&mut self, rules: &str, policy: Option<Watched>) {
-        let rules = self.settings.runs(Role::Intake).then(|| rules.to_owned());
+    /// The rules are in force where events come in or are made, the policy in every process that was given one.
+    fn chronicle(&mut self, redactors: Redactors, policy: Option<Watched<Loaded>>) {
+        let redactors =
+            [Role::Gateway, Role::Intake].iter().any(|role| self.settings.runs(*role)).then_some(redactors);
         let chronicle = Chronicle::open(&self.data, self.journal.clone(), self.clock.clone());
         let stop = self.supervisor.stop(Phase::Movers);
         self.supervisor.spawn(Phase::Movers, "chronicle", async move {
-            chronicle.run(rules, policy, stop).await;
+            chronicle.run(redactors, policy, &stop).await;
             Ok(())
         });
     }
@@ -359,6 +364,12 @@ impl Parts {
             Ok(listener.serve(server::router(api), tls, stop, grace).await?)
         });
     }
+}
+
+/// The redaction rules in force, under the deployment's key.
+fn redactors(rules: Watched<RuleSet>, key: &DeploymentKey) -> Redactors {
+    let key = key.clone();
+    rules.map(move |rules| Redactor::new(rules, &key))
 }
 
 async fn both(log: &Later<Arc<dyn Log>>, ledger: &Later<Arc<dyn Ledger>>) -> (Arc<dyn Log>, Arc<dyn Ledger>) {

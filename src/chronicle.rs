@@ -3,21 +3,25 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use api::errors::chain;
 use ingest::{
+    from_file::FromFile,
     journal::{AppendError, Journal},
     pipeline::Fact,
-    policy::Watched,
+    policy::Loaded,
+    redact::{Redactor, RuleSet},
     time::Clock,
+    watched::Watched,
 };
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-/// How often the policy's file is looked at: a change is in force within seconds, and reading a small file costs
-/// next to nothing.
+/// How often the files of rules and policy are looked at: a change, which takes two looks, is in force within seconds,
+/// and reading a small file costs next to nothing.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// Between two tries while the journal has no room.
@@ -35,79 +39,109 @@ struct InForce {
     policy: Option<String>,
 }
 
+/// What is in force as a file says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Subject {
+    Rules,
+    Policy,
+}
+
+impl Subject {
+    fn of(self, known: &mut InForce) -> &mut Option<String> {
+        match self {
+            Self::Rules => &mut known.rules,
+            Self::Policy => &mut known.policy,
+        }
+    }
+
+    fn fact(self, old: Option<String>, new: String) -> Fact {
+        match self {
+            Self::Rules => Fact::RulesChanged { old, new },
+            Self::Policy => Fact::PolicyChanged { old, new },
+        }
+    }
+}
+
 /// Writes facts about this instance into its journal.
 #[derive(Debug)]
 pub(crate) struct Chronicle {
     journal: Journal,
     clock: Clock,
     file: PathBuf,
-    known: InForce,
+    known: Mutex<InForce>,
 }
 
 impl Chronicle {
     /// A chronicle that goes on where the last start left it.
     pub(crate) fn open(data: &Path, journal: Journal, clock: Clock) -> Self {
         let file = data.join(FILE);
-        let known = known(&file);
+        let known = Mutex::new(known(&file));
         Self { journal, clock, file, known }
     }
 
-    /// Tells of rules and of a policy that are not those of the last start, then of each change of the policy's
-    /// file until `stop`.
+    /// Tells of rules and of a policy that are not those of the last start, then of each change of their files until
+    /// `stop`.
     pub(crate) async fn run(
-        mut self,
-        rules: Option<String>,
-        policy: Option<Watched>,
-        stop: CancellationToken,
+        self,
+        redactors: Option<Watched<RuleSet, Redactor>>,
+        policy: Option<Watched<Loaded>>,
+        stop: &CancellationToken,
     ) {
-        if let Some(rules) = rules {
-            self.rules(rules, &stop).await;
-        }
-        let Some(policy) = policy else { return stop.cancelled().await };
-        let first = policy.subscribe().borrow().hash.clone();
-        self.policy(first, &stop).await;
-        let cancelled = stop.clone();
-        let report = async move |news| match news {
-            Ok(ingest::policy::Change { new, .. }) => self.policy(new, &stop).await,
-            Err(error) => {
-                tracing::error!(
-                    error = chain(&error),
-                    "the audit policy before stays in force: mend its file"
-                );
+        let rules = async {
+            if let Some(redactors) = redactors {
+                self.follow(redactors, Subject::Rules, stop).await;
             }
         };
-        policy.run(LOOK, cancelled, report).await;
+        let policy = async {
+            if let Some(policy) = policy {
+                self.follow(policy, Subject::Policy, stop).await;
+            }
+        };
+        tokio::join!(rules, policy, stop.cancelled());
     }
 
-    /// The first rules of a folder are told by every record; only another set is news.
-    async fn rules(&mut self, new: String, stop: &CancellationToken) {
-        let old = self.known.rules.clone();
-        if old.as_ref() == Some(&new) {
+    async fn follow<F, V>(&self, mut watched: Watched<F, V>, subject: Subject, stop: &CancellationToken)
+    where
+        F: FromFile + 'static,
+        V: Send + Sync + 'static,
+    {
+        self.tell(subject, watched.hash(), stop).await;
+        while let Some(news) = stop.run_until_cancelled(watched.news(LOOK)).await {
+            match news {
+                Ok(change) => self.tell(subject, &change.new, stop).await,
+                Err(error) => {
+                    let name = F::NAME;
+                    tracing::error!(
+                        error = chain(&error),
+                        "still in force: the {name} before; mend the file"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Records what is in force, unless it was at the last start as well.
+    async fn tell(&self, subject: Subject, new: &str, stop: &CancellationToken) {
+        let old = subject.of(&mut self.known()).clone();
+        if old.as_deref() == Some(new) {
             return;
         }
-        let fact = Fact::RulesChanged { old: old.clone(), new: new.clone() };
-        if old.is_none() || record(&self.journal, &self.clock, &fact, stop).await {
-            self.known.rules = Some(new);
+        // The first rules of a folder are told by every record; only other ones are news.
+        let is_told = old.is_none() && subject == Subject::Rules;
+        if is_told || record(&self.journal, &self.clock, &subject.fact(old, new.to_owned()), stop).await {
+            *subject.of(&mut self.known()) = Some(new.to_owned());
             self.keep();
         }
     }
 
-    async fn policy(&mut self, new: String, stop: &CancellationToken) {
-        let old = self.known.policy.clone();
-        if old.as_ref() == Some(&new) {
-            return;
-        }
-        let fact = Fact::PolicyChanged { old, new: new.clone() };
-        if record(&self.journal, &self.clock, &fact, stop).await {
-            self.known.policy = Some(new);
-            self.keep();
-        }
+    fn known(&self) -> MutexGuard<'_, InForce> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// When this fails the next start tells the same again, which does no harm.
     fn keep(&self) {
         let next = self.file.with_extension("new");
-        let written = serde_json::to_vec(&self.known)
+        let written = serde_json::to_vec(&*self.known())
             .map_err(io::Error::from)
             .and_then(|json| fs::write(&next, json))
             .and_then(|()| fs::rename(&next, &self.file));

@@ -29,7 +29,8 @@ pub(crate) struct Cluster<'p> {
     pub(crate) data: &'p Path,
     pub(crate) clock: Clock,
     pub(crate) journal: Journal,
-    pub(crate) redactor: Arc<Redactor>,
+    /// What redacts, as the rules in force say.
+    pub(crate) redactor: watch::Receiver<Arc<Redactor>>,
     /// The audit policy in force, where one was given.
     pub(crate) policy: Option<watch::Receiver<Arc<Loaded>>>,
     pub(crate) supervisor: &'p mut Supervisor,

@@ -1,9 +1,7 @@
 //! The files that settings name, read whole and checked before anything is opened or started.
 
-use std::fs;
-
-use anyhow::{Context, Result};
-use ingest::{identity::DeploymentKey, policy::Watched, redact::RuleSet};
+use anyhow::Result;
+use ingest::{identity::DeploymentKey, policy::Loaded, redact::RuleSet, watched::Watched};
 
 use crate::settings::Settings;
 
@@ -11,9 +9,9 @@ use crate::settings::Settings;
 #[derive(Debug)]
 pub(crate) struct Inputs {
     /// The built-in redaction rules, and those of the file.
-    pub(crate) rules: RuleSet,
+    pub(crate) rules: Watched<RuleSet>,
     /// The audit policy, where there is one.
-    pub(crate) policy: Option<Watched>,
+    pub(crate) policy: Option<Watched<Loaded>>,
     /// The deployment's key, where it is given.
     pub(crate) key: Option<DeploymentKey>,
 }
@@ -25,16 +23,12 @@ impl Inputs {
     /// The first file that cannot be read or used.
     pub(crate) fn read(settings: &Settings) -> Result<Self> {
         Ok(Self {
-            rules: rules(settings)?,
-            policy: settings.audit_policy_file.as_ref().map(Watched::open).transpose()?,
+            rules: match &settings.redaction_rules {
+                Some(file) => Watched::open(file)?,
+                None => Watched::constant(RuleSet::builtin()),
+            },
+            policy: settings.audit_policy_file.as_deref().map(Watched::open).transpose()?,
             key: settings.deployment_key_file.as_deref().map(DeploymentKey::load).transpose()?,
         })
     }
-}
-
-fn rules(settings: &Settings) -> Result<RuleSet> {
-    let Some(file) = &settings.redaction_rules else { return Ok(RuleSet::builtin()) };
-    let text = fs::read_to_string(file)
-        .with_context(|| format!("cannot read the redaction rules {}", file.display()))?;
-    RuleSet::from_yaml(&text).with_context(|| format!("{} cannot be used", file.display()))
 }

@@ -111,7 +111,7 @@ pub(crate) struct Settings {
     /// Key of record identities and redaction, shared by several instances; made at the first start by default
     #[arg(long, value_name = "FILE")]
     pub(crate) deployment_key_file: Option<PathBuf>,
-    /// Redaction rules in YAML, in addition to the built-in ones
+    /// Redaction rules in YAML, in addition to the built-in ones; read again when they change
     #[arg(long, value_name = "FILE")]
     pub(crate) redaction_rules: Option<PathBuf>,
     /// Audit policy (audit.k8s.io/v1 Policy); read again when it changes

@@ -87,7 +87,7 @@ async fn an_unreadable_file_is_named() {
     for (args, sentence) in [
         (&["--config", "/absent.yaml"][..], "cannot read the configuration file /absent.yaml"),
         (&["--redaction-rules", "/absent.yaml"], "cannot read the redaction rules /absent.yaml"),
-        (&["--audit-policy-file", "/absent.yaml"], "the audit policy /absent.yaml cannot be read"),
+        (&["--audit-policy-file", "/absent.yaml"], "cannot read the audit policy /absent.yaml"),
         (&["--deployment-key-file", "/absent.key"], "/absent.key"),
         (&["--tls-cert-file", "/absent.pem", "--tls-private-key-file", "/absent.pem"], "/absent.pem"),
     ] {
@@ -106,6 +106,7 @@ async fn a_file_that_holds_something_else_is_refused_with_the_place() {
         ("--config", "topic: [", "line 1"),
         ("--audit-policy-file", "apiVersion: audit.k8s.io/v1\nkind: Policy\nrule: []\n", "3:1:"),
         ("--redaction-rules", "text: []\n", "did you mean \"texts\"?"),
+        ("--redaction-rules", "# later\n", "the file is empty"),
     ] {
         fs::write(&file, text).unwrap();
         refused(&[flag, path], sentence, 2).await;

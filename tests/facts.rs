@@ -36,7 +36,7 @@ async fn a_changed_policy_is_recorded_and_a_bad_one_keeps_the_one_before() {
 
     fs::write(&policy, "rules: [").unwrap();
     eventually("the bad policy is reported", async || {
-        server.log().contains("the audit policy before stays in force").then_some(())
+        server.log().contains("still in force: the audit policy before; mend the file").then_some(())
     })
     .await;
     fs::write(&policy, REQUEST).unwrap();
@@ -54,6 +54,52 @@ async fn a_changed_policy_is_recorded_and_a_bad_one_keeps_the_one_before() {
     server.run().await;
     let third = facts(&server.call(), "policy_changed", 3).await;
     assert_eq!(third[0]["event"]["old"], second[0]["event"]["new"]);
+}
+
+#[tokio::test]
+async fn changed_redaction_rules_redact_what_comes_next_and_bad_ones_keep_those_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rules.yaml");
+    let rules =
+        |word: &str| format!("texts:\n- name: {word}\n  words: [{word}]\n  pattern: '{word}[0-9]{{8}}'\n");
+    fs::write(&file, rules("badge")).unwrap();
+    let server = Server::start(&["--redaction-rules", file.to_str().unwrap()]).await;
+    let caller = server.call();
+    let record = async |id: &str| {
+        let body = event(id, &ago(Duration::ZERO)).replace("anna", "badge12345678 plate12345678");
+        assert!(caller.post("rules", body).await.status().is_success());
+        eventually(id, async || {
+            let request = caller.get("/v1/events").query(&[("q", format!("cluster:rules auditID:{id}"))]);
+            let page: Value = request.send().await.ok()?.json().await.ok()?;
+            page["items"].as_array().unwrap_or_else(|| panic!("{page}")).first().cloned()
+        })
+        .await
+    };
+    let user = |record: &Value| record["event"]["user"]["username"].as_str().unwrap().to_owned();
+    let first = record("first").await;
+    assert!(user(&first).starts_with("$redacted(rule=badge,len=13,"), "{first}");
+    assert!(user(&first).ends_with(" plate12345678"), "{first}");
+
+    fs::write(&file, format!("{}  wrods: []\n", rules("plate"))).unwrap();
+    eventually("the bad rules are reported", async || {
+        server.log().contains("still in force: the redaction rules before; mend the file").then_some(())
+    })
+    .await;
+    let log = server.log();
+    let reported: Vec<&str> = log.lines().filter(|line| line.contains("still in force")).collect();
+    assert_eq!(reported.len(), 1, "{log}");
+    for part in ["ERROR", file.to_str().unwrap(), "line 5", "wrods", "did you mean"] {
+        assert!(reported[0].contains(part), "{part}: {log}");
+    }
+    let second = record("second").await;
+    assert_eq!((&second["rules"], user(&second)), (&first["rules"], user(&first)));
+
+    fs::write(&file, rules("plate")).unwrap();
+    let changed = facts(&caller, "rules_changed", 1).await;
+    assert_eq!(changed[0]["event"]["old"], first["rules"]);
+    let third = record("third").await;
+    assert_eq!(third["rules"], changed[0]["event"]["new"]);
+    assert!(user(&third).starts_with("badge12345678 $redacted(rule=plate,len=13,"), "{third}");
 }
 
 #[tokio::test]

@@ -29,6 +29,7 @@ use ingest::{
 };
 use serde_json::Value;
 use skipped::skipped;
+use tokio::sync::watch;
 
 /// The cluster's name at the intake.
 const CLUSTER: &str = "interop";
@@ -275,7 +276,7 @@ fn sorted(value: &Value) -> Value {
 /// The events of the log file as Muniment keeps them: redacted with the deployment's own key.
 fn logged(log: &Path, data: &Path) -> Vec<Value> {
     let key = DeploymentKey::load(&data.join("deployment.key")).unwrap();
-    let redactor = Arc::new(Redactor::new(&RuleSet::builtin(), &key));
+    let redactor = watch::channel(Arc::new(Redactor::new(&RuleSet::builtin(), &key))).1;
     let acceptor = Acceptor::new(&key, redactor, Clock::system(), None);
     let cluster: Arc<str> = CLUSTER.into();
     let text = fs::read_to_string(log).unwrap();

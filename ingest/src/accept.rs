@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 pub use rejection::{Place, Reason, Rejection};
+use tokio::sync::watch;
 
 use crate::{
     event::{EventView, Level, Stage},
@@ -28,17 +29,17 @@ const VERSIONS: [&str; 2] = ["audit.k8s.io/v1", "audit.k8s.io/v1beta1"];
 #[derive(Clone, Debug)]
 pub struct Acceptor {
     ids: IntakeIds,
-    redactor: Arc<Redactor>,
+    redactor: watch::Receiver<Arc<Redactor>>,
     clock: Clock,
     retention_days: Option<u32>,
 }
 
 impl Acceptor {
-    /// An acceptor for this deployment. Days older than `retention_days` before the clock's day are refused;
+    /// An acceptor for this deployment, under the redaction rules in force. Days older than `retention_days` before the clock's day are refused;
     /// without it days are kept for ever.
     pub fn new(
         key: &DeploymentKey,
-        redactor: Arc<Redactor>,
+        redactor: watch::Receiver<Arc<Redactor>>,
         clock: Clock,
         retention_days: Option<u32>,
     ) -> Self {
@@ -47,7 +48,8 @@ impl Acceptor {
 
     /// Validates one item of `cluster`, and gives the draft to journal: identified by its received bytes, then redacted.
     ///
-    /// The same bytes give the same draft, whenever and however often they arrive.
+    /// Under the same rules the same bytes give the same draft, whenever and however often they arrive; under other
+    /// rules one with the same id.
     ///
     /// # Errors
     /// When the item is not taken; see [`Reason`].
@@ -58,14 +60,15 @@ impl Acceptor {
         check_names(&event)?;
         let at = self.time(&event)?;
         let id = self.ids.id(cluster, &event, at);
-        let redacted = self.redactor.redact(&event);
+        let redactor = self.redactor.borrow().clone();
+        let redacted = redactor.redact(&event);
         bounded(redacted.bytes.len())?;
         Ok(Draft {
             id,
             cluster: cluster.clone(),
             kind: Kind::Audit,
             at,
-            rules: self.redactor.hash().clone(),
+            rules: redactor.hash().clone(),
             redactions: redacted.count,
             event: Bytes::from(redacted.bytes.into_owned()),
         })
@@ -160,7 +163,7 @@ mod tests {
 
     fn acceptor(retention_days: Option<u32>) -> Acceptor {
         let key = DeploymentKey::from_bytes([1; 32]);
-        let redactor = Arc::new(Redactor::new(&RuleSet::builtin(), &key));
+        let redactor = watch::channel(Arc::new(Redactor::new(&RuleSet::builtin(), &key))).1;
         let now = NOW.parse().unwrap();
         Acceptor::new(&key, redactor, Clock::from_fn(move || now), retention_days)
     }
@@ -200,7 +203,7 @@ mod tests {
         let set = |at: &str| now.store(at.parse::<Timestamp>().unwrap().micros(), Ordering::SeqCst);
         set("2026-11-23T23:59:59.990000Z");
         let key = DeploymentKey::from_bytes([1; 32]);
-        let redactor = Arc::new(Redactor::new(&RuleSet::builtin(), &key));
+        let redactor = watch::channel(Arc::new(Redactor::new(&RuleSet::builtin(), &key))).1;
         let acceptor = Acceptor::new(&key, redactor, clock.clone(), Some(30));
         let options = JournalOptions::new("host-a", clock);
         let (journal, _) = Journal::open(&folder.path().join("journal"), options).unwrap();

@@ -4,6 +4,7 @@
 
 pub mod accept;
 pub mod event;
+pub mod from_file;
 pub mod identity;
 pub mod journal;
 pub mod json;
@@ -20,6 +21,7 @@ pub mod relay;
 pub mod retry;
 pub mod split;
 pub mod time;
+pub mod watched;
 
 #[cfg(test)]
 #[path = "../../tests/support/skipped.rs"]

@@ -7,20 +7,15 @@
 mod load;
 mod matching;
 mod validate;
-mod watch;
 
 #[cfg(test)]
 mod tests;
 
-pub use load::{LoadError, Loaded, PolicyError};
+pub use load::{Loaded, PolicyError};
 pub use matching::{Attributes, Decision, Explanation, Mismatch, Target};
 pub use validate::Violation;
-pub use watch::{Change, Watched};
 
 use crate::event::{Level, Stage};
-
-/// The largest policy file. The largest in the field have some hundreds of rules, about 50 kB.
-pub const MAX_POLICY_BYTES: usize = 1024 * 1024;
 
 /// A set of stages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -24,6 +24,7 @@ use ingest::{
     time::Clock,
 };
 use skipped::skipped;
+use tokio::sync::watch;
 
 fn samples() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/samples");
@@ -36,7 +37,7 @@ fn samples() -> Option<PathBuf> {
 fn acceptor(retention_days: Option<u32>) -> Acceptor {
     let key = DeploymentKey::from_bytes([5; 32]);
     let now = "2026-11-24T12:00:00Z".parse().unwrap();
-    let redactor = Arc::new(Redactor::new(&RuleSet::builtin(), &key));
+    let redactor = watch::channel(Arc::new(Redactor::new(&RuleSet::builtin(), &key))).1;
     Acceptor::new(&key, redactor, Clock::from_fn(move || now), retention_days)
 }
 

@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::Result;
 use clap::{ArgGroup, Args, Subcommand};
-use ingest::policy::{Attributes, LoadError, Loaded, Policy, PolicyError, Target};
+use ingest::{
+    from_file::{FromFile, LoadError},
+    policy::{Attributes, Loaded, Policy, PolicyError, Target},
+};
 
 /// Flags of `muniment policy`.
 #[derive(Args, Debug)]

@@ -38,7 +38,7 @@ rules:
 #[derive(Clone, Debug)]
 pub struct Auditor {
     journal: Journal,
-    redactor: Arc<Redactor>,
+    redactor: watch::Receiver<Arc<Redactor>>,
     policy: watch::Receiver<Arc<Loaded>>,
     cluster: Arc<str>,
     clock: Clock,
@@ -56,10 +56,10 @@ pub fn default_policy() -> Loaded {
 }
 
 impl Auditor {
-    /// Records under the name of a cluster, as the policy in force says.
+    /// Records under the name of a cluster, as the policy and the redaction rules in force say.
     pub fn new(
         journal: Journal,
-        redactor: Arc<Redactor>,
+        redactor: watch::Receiver<Arc<Redactor>>,
         policy: watch::Receiver<Arc<Loaded>>,
         cluster: Arc<str>,
         clock: Clock,
@@ -89,9 +89,10 @@ impl Auditor {
     /// The record of an event: redacted, with an id of its own.
     fn draft(&self, event: &Event, at: Timestamp) -> Draft {
         let json = event.to_json();
+        let redactor = self.redactor.borrow().clone();
         let (bytes, redactions) = match EventView::parse(&json) {
             Ok(view) => {
-                let redacted = self.redactor.redact(&view);
+                let redacted = redactor.redact(&view);
                 (Bytes::from(redacted.bytes.into_owned()), redacted.count)
             }
             // An event of ours is an event; were it none, what it holds must not reach a disk.
@@ -102,7 +103,7 @@ impl Auditor {
             cluster: self.cluster.clone(),
             kind: Kind::Audit,
             at,
-            rules: self.redactor.hash().clone(),
+            rules: redactor.hash().clone(),
             redactions,
             event: bytes,
         }

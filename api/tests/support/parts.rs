@@ -24,6 +24,7 @@ use ingest::{
     time::Clock,
 };
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// A token and what is kept of it. The database is away in this test: tokens come from the snapshot.
@@ -47,7 +48,7 @@ pub fn bounded(folder: &Path, tokens: &[Token], bounds: Bounds) -> Api {
     let snapshot = folder.join("tokens.json");
     std::fs::write(&snapshot, serde_json::to_vec(tokens).unwrap()).unwrap();
     let key = DeploymentKey::from_bytes([7; 32]);
-    let redactor = Arc::new(Redactor::new(&RuleSet::builtin(), &key));
+    let redactor = watch::channel(Arc::new(Redactor::new(&RuleSet::builtin(), &key))).1;
     let acceptor = Acceptor::new(&key, redactor, clock.clone(), None);
     let (journal, _) =
         Journal::open(&folder.join("journal"), JournalOptions::new("test", clock.clone())).unwrap();

@@ -1,12 +1,11 @@
 //! Strict loading: from the bytes of a YAML or JSON file to a valid policy.
 
-use std::{io, path::Path};
-
 use serde::Deserialize;
 use serde_saphyr::{DuplicateKeyPolicy, Error, MergeKeyPolicy, Spanned};
 use sha2::{Digest, Sha256};
 
-use super::{MAX_POLICY_BYTES, Policy, Violation, validate};
+use super::{Policy, Violation, validate};
+use crate::from_file::{self, FromFile, NotText};
 
 /// A policy with the hash of the file that it was loaded from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,41 +16,12 @@ pub struct Loaded {
     pub hash: String,
 }
 
-/// A file that gives no policy.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// The file cannot be read.
-    #[error("the audit policy {path} cannot be read")]
-    Read {
-        /// The file.
-        path: String,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
-    /// What it holds is no policy.
-    #[error("the audit policy {path} is refused")]
-    Refused {
-        /// The file.
-        path: String,
-        /// Why.
-        #[source]
-        source: PolicyError,
-    },
-}
-
 /// Text that is not a valid policy.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
-    /// Larger than [`MAX_POLICY_BYTES`].
-    #[error("a policy has at most {MAX_POLICY_BYTES} bytes")]
-    TooLarge,
-    /// Nothing but white space and comments.
-    #[error("the policy is empty")]
-    Empty,
-    /// Not UTF-8.
-    #[error("the policy is not UTF-8 from byte {0} on")]
-    NotUtf8(usize),
+    /// Not a text, or an empty one.
+    #[error(transparent)]
+    NotText(#[from] NotText),
     /// Not YAML or JSON, or not with the fields and types of a policy.
     #[error("{line}:{column}: {message}")]
     Malformed {
@@ -68,48 +38,30 @@ pub enum PolicyError {
 }
 
 impl Loaded {
-    /// Reads and loads a file.
-    ///
-    /// # Errors
-    /// When the file cannot be read, or holds no valid policy.
-    pub fn from_file(path: &Path) -> Result<Self, LoadError> {
-        let shown = || path.display().to_string();
-        let bytes = read_bounded(path).map_err(|source| LoadError::Read { path: shown(), source })?;
-        Self::from_bytes(&bytes).map_err(|source| LoadError::Refused { path: shown(), source })
-    }
-
     /// Loads the bytes of a file.
     ///
     /// # Errors
     /// When they are no valid policy. Violations are all told at once, a malformed text only by its first flaw.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, PolicyError> {
-        if bytes.len() > MAX_POLICY_BYTES {
-            return Err(PolicyError::TooLarge);
-        }
-        let text = str::from_utf8(bytes).map_err(|error| PolicyError::NotUtf8(error.valid_up_to()))?;
-        let blank =
-            |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#') || line == "---";
-        if text.lines().all(blank) {
-            return Err(PolicyError::Empty);
-        }
+        let text = from_file::text(bytes)?;
         let head: Head = parse(text)?;
         head.check()?;
         let policy = validate::policy(parse(text)?).map_err(PolicyError::Invalid)?;
-        Ok(Self { policy, hash: hash(bytes) })
+        Ok(Self { policy, hash: hex::encode(Sha256::digest(bytes)) })
     }
 }
 
-/// SHA-256 in lower-case hex.
-pub(super) fn hash(bytes: &[u8]) -> String {
-    hex::encode(Sha256::digest(bytes))
-}
+impl FromFile for Loaded {
+    const NAME: &'static str = "audit policy";
+    type Error = PolicyError;
 
-/// A file's bytes, at most one more than a policy may have.
-pub(super) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    use std::io::Read;
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(MAX_POLICY_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    fn from_bytes(bytes: &[u8]) -> Result<Self, PolicyError> {
+        Self::from_bytes(bytes)
+    }
+
+    fn hash(&self) -> &str {
+        &self.hash
+    }
 }
 
 /// What says that a document is a policy. It is read first, so that another document is refused for what it is

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::*;
 use crate::{
     event::{Level, Stage},
+    from_file::{FromFile, MAX_FILE_BYTES, NotText},
     skipped::skipped,
 };
 
@@ -78,16 +79,16 @@ fn what_is_malformed_is_refused_with_place_and_remedy() {
             "2:7: kind is \"Pod\", but only \"Policy\" is supported",
         ),
         ("kind: Policy\n".into(), "1:1: apiVersion is missing; it must be \"audit.k8s.io/v1\""),
-        ("# nothing\n\n".into(), "the policy is empty"),
-        (String::new(), "the policy is empty"),
+        ("# nothing\n\n".into(), "the file is empty"),
+        (String::new(), "the file is empty"),
     ] {
         assert_eq!(refusal(&text), expected, "{text}");
     }
     assert_eq!(
         Loaded::from_bytes(b"kind: \xff").unwrap_err().to_string(),
-        "the policy is not UTF-8 from byte 6 on"
+        "the file is not UTF-8 from byte 6 on"
     );
-    assert_eq!(Loaded::from_bytes(&vec![b' '; MAX_POLICY_BYTES + 1]).unwrap_err(), PolicyError::TooLarge);
+    assert_eq!(Loaded::from_bytes(&vec![b' '; MAX_FILE_BYTES + 1]).unwrap_err(), NotText::TooLarge.into());
 }
 
 #[test]

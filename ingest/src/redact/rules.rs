@@ -19,6 +19,8 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::from_file::{self, FromFile, NotText};
+
 /// How many rules of a kind a file may have: the automaton over their words stays small.
 const MAX_RULES: usize = 200;
 /// How many bytes a name, word or path may have.
@@ -93,6 +95,9 @@ const fn yes() -> bool {
 /// Why a rules file is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum RulesError {
+    /// It is not a text, or an empty one.
+    #[error(transparent)]
+    NotText(#[from] NotText),
     /// It is not YAML of the documented shape.
     #[error("the redaction rules do not read: {message}{}", suggestion.as_ref().map(|s| format!("; did you mean {s:?}?")).unwrap_or_default())]
     Syntax {
@@ -165,6 +170,19 @@ impl RuleSet {
 
     pub(super) fn names(&self) -> impl Iterator<Item = String> {
         self.bodies.iter().map(|b| &b.name).chain(self.texts.iter().map(|t| &t.name)).cloned()
+    }
+}
+
+impl FromFile for RuleSet {
+    const NAME: &'static str = "redaction rules";
+    type Error = RulesError;
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self, RulesError> {
+        Self::from_yaml(from_file::text(bytes)?)
+    }
+
+    fn hash(&self) -> &str {
+        self.hash()
     }
 }
 
