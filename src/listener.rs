@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use anyhow::{Context, Result};
-use api::tls::Identity;
+use api::tls::{Clients, Identity};
 use ingest::time::Clock;
 
 use crate::{data_folder::hostname, exit, settings::Settings};
@@ -19,7 +19,7 @@ pub(crate) fn tls(settings: &Settings, data: &Path, clock: &Clock) -> Result<Arc
         }
         _ => Identity::self_signed(data, names(settings), clock)?,
     };
-    identity.server_config().context("TLS cannot be served")
+    identity.server_config(Clients::Anonymous).context("TLS cannot be served")
 }
 
 fn names(settings: &Settings) -> Vec<String> {

@@ -2,11 +2,14 @@
 
 pub mod answer;
 pub mod audit;
+pub mod authn;
 pub mod authz;
 pub mod body;
 pub mod bootstrap;
 pub mod discovery;
 pub(crate) mod entry;
+pub mod impersonation;
+pub mod limits;
 pub mod negotiate;
 pub mod object;
 pub mod registry;

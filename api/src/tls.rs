@@ -19,6 +19,8 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject},
 };
 
+use crate::gateway::authn::certificate::AskForCertificate;
+
 /// How long the authority is valid: clients pin its file, so it outlives every certificate that it signs.
 const AUTHORITY_DAYS: i32 = 3_650;
 
@@ -54,6 +56,15 @@ pub enum TlsError {
     /// Certificate and key do not go together, or are of a kind that is not served.
     #[error("the certificate and its key cannot be served")]
     Refused(#[from] rustls::Error),
+}
+
+/// Whether clients are asked for a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clients {
+    /// They are not.
+    Anonymous,
+    /// They are, and need not have one. Who has signed it is asked later, see [`AskForCertificate`].
+    MayShowCertificate,
 }
 
 /// A certificate chain and its key.
@@ -105,12 +116,17 @@ impl Identity {
     ///
     /// # Errors
     /// When certificate and key do not go together.
-    pub fn server_config(self) -> Result<Arc<ServerConfig>, TlsError> {
+    pub fn server_config(self, clients: Clients) -> Result<Arc<ServerConfig>, TlsError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(self.chain, self.key)?;
+        let builder =
+            ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+        let builder = match clients {
+            Clients::Anonymous => builder.with_no_client_auth(),
+            Clients::MayShowCertificate => {
+                builder.with_client_cert_verifier(AskForCertificate::new(&provider))
+            }
+        };
+        let mut config = builder.with_single_cert(self.chain, self.key)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }
@@ -192,9 +208,15 @@ mod tests {
     #[test]
     fn the_authority_is_made_once_and_its_key_is_private() {
         let data = tempfile::tempdir().unwrap();
-        Identity::self_signed(data.path(), names(), &clock()).unwrap().server_config().unwrap();
+        Identity::self_signed(data.path(), names(), &clock())
+            .unwrap()
+            .server_config(Clients::Anonymous)
+            .unwrap();
         let first = fs::read(authority_file(data.path())).unwrap();
-        Identity::self_signed(data.path(), names(), &clock()).unwrap().server_config().unwrap();
+        Identity::self_signed(data.path(), names(), &clock())
+            .unwrap()
+            .server_config(Clients::Anonymous)
+            .unwrap();
         assert_eq!(fs::read(authority_file(data.path())).unwrap(), first);
         let mode = fs::metadata(data.path().join("tls/ca.key")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);

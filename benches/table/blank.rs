@@ -16,8 +16,8 @@ pub(crate) async fn serve(address: SocketAddr, args: &Args) -> anyhow::Result<()
     let routes =
         Router::new().route("/v1/intake/audit/{cluster}", post(read)).layer(DefaultBodyLimit::disable());
     let names = vec!["localhost".to_owned()];
-    let tls =
-        tls::Identity::self_signed(folder.path(), names, &ingest::time::Clock::system())?.server_config()?;
+    let tls = tls::Identity::self_signed(folder.path(), names, &ingest::time::Clock::system())?
+        .server_config(tls::Clients::Anonymous)?;
     Ok(listener.serve(routes, tls, CancellationToken::new(), Duration::ZERO).await?)
 }
 
