@@ -11,9 +11,9 @@ mod validate;
 #[cfg(test)]
 mod tests;
 
-pub use load::{Loaded, PolicyError};
+pub use load::Loaded;
+pub use manifest::{Refused as PolicyError, Violation};
 pub use matching::{Attributes, Decision, Explanation, Mismatch, Target};
-pub use validate::Violation;
 
 use crate::event::{Level, Stage};
 

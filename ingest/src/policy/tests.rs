@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::*;
 use crate::{
     event::{Level, Stage},
-    from_file::{FromFile, MAX_FILE_BYTES, NotText},
+    from_file::{FromFile, MAX_FILE_BYTES},
     skipped::skipped,
 };
 
@@ -86,9 +86,12 @@ fn what_is_malformed_is_refused_with_place_and_remedy() {
     }
     assert_eq!(
         Loaded::from_bytes(b"kind: \xff").unwrap_err().to_string(),
-        "the file is not UTF-8 from byte 6 on"
+        "the policy is not UTF-8 from byte 6 on"
     );
-    assert_eq!(Loaded::from_bytes(&vec![b' '; MAX_FILE_BYTES + 1]).unwrap_err(), NotText::TooLarge.into());
+    assert_eq!(
+        Loaded::from_bytes(&vec![b' '; MAX_FILE_BYTES + 1]).unwrap_err(),
+        PolicyError::TooLarge { what: "policy", max: MAX_FILE_BYTES }
+    );
 }
 
 #[test]

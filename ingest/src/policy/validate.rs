@@ -2,30 +2,17 @@
 
 use std::fmt;
 
+use manifest::{Violation, nearest};
+
 use crate::event::{Level, Stage};
 
 use super::{
     Policy, Resources, Rule, Stages,
-    load::{PolicyText, ResourcesText, RuleText, similarity},
+    load::{PolicyText, ResourcesText, RuleText},
 };
 
 /// The longest DNS-1123 subdomain.
 const MAX_SUBDOMAIN: usize = 253;
-
-/// A value that a policy must not have.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
-    /// The field, as kube-apiserver names it: `rules[0].level`.
-    pub path: String,
-    /// What is wrong with it.
-    pub message: String,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path, self.message)
-    }
-}
 
 /// The policy, or everything that is wrong with it.
 pub(super) fn policy(text: PolicyText) -> Result<Policy, Vec<Violation>> {
@@ -141,11 +128,10 @@ impl Check {
 }
 
 fn unsupported(name: &str, known: &[&str]) -> String {
-    let nearest = known.iter().max_by(|a, b| similarity(a, name).total_cmp(&similarity(b, name)));
     format!(
         "{name:?} is not supported, only {}; did you mean {:?}?",
         names(known),
-        nearest.copied().unwrap_or_default()
+        nearest(name, known).unwrap_or_default()
     )
 }
 
