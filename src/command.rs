@@ -4,6 +4,8 @@ pub(crate) mod admission;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod import;
+pub(crate) mod keys;
+pub(crate) mod kms_plugin;
 pub(crate) mod man;
 pub(crate) mod policy;
 pub(crate) mod rebuild;

@@ -17,6 +17,7 @@ mod data_folder;
 mod deployment_key;
 mod engines;
 mod exit;
+mod flaws;
 mod inputs;
 mod lag;
 mod listener;
@@ -51,6 +52,10 @@ enum Command {
     Policy(command::policy::PolicyArgs),
     /// Say what admission decides about manifests, without a cluster
     Admission(command::admission::AdmissionArgs),
+    /// Check and make keys for encryption at rest
+    Keys(command::keys::KeysArgs),
+    /// Serve a key file to API servers as a KMS v2 plugin
+    KmsPlugin(command::kms_plugin::KmsPluginArgs),
     /// Make the search index anew from the ledger while queries go on
     Rebuild(command::rebuild::RebuildArgs),
     /// Print a completion script for a shell
@@ -88,6 +93,8 @@ fn run_tool(command: Command) -> anyhow::Result<ExitCode> {
         Command::Token(args) => command::token::run(args),
         Command::Policy(args) => command::policy::run(args),
         Command::Admission(args) => command::admission::run(args),
+        Command::Keys(args) => command::keys::run(args),
+        Command::KmsPlugin(args) => command::kms_plugin::run(&args),
         Command::Rebuild(args) => command::rebuild::run(args),
         Command::Completions(args) => command::completions::run(args, &mut Cli::command()),
         Command::Man(args) => command::man::run(&args, Cli::command()),

@@ -116,7 +116,9 @@ fn every_flag_is_documented_and_every_documented_flag_exists() {
 /// The sources of every crate: what is under its `src`.
 fn sources() -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> =
-        ["src", "admission/src", "ingest/src", "index/src", "api/src"].map(|name| root().join(name)).into();
+        ["src", "manifest/src", "crypto/src", "admission/src", "ingest/src", "index/src", "api/src"]
+            .map(|name| root().join(name))
+            .into();
     let mut files = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {

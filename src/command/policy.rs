@@ -10,8 +10,10 @@ use anyhow::Result;
 use clap::{ArgGroup, Args, Subcommand};
 use ingest::{
     from_file::{FromFile, LoadError},
-    policy::{Attributes, Loaded, Policy, PolicyError, Target},
+    policy::{Attributes, Loaded, Policy, Target},
 };
+
+use crate::flaws;
 
 /// Flags of `muniment policy`.
 #[derive(Args, Debug)]
@@ -77,7 +79,7 @@ pub(crate) fn run(args: PolicyArgs) -> Result<ExitCode> {
     let loaded = match Loaded::from_file(file) {
         Ok(loaded) => loaded,
         Err(LoadError::Refused { source, .. }) => {
-            std::io::stderr().write_all(flaws(file, &source).as_bytes())?;
+            std::io::stderr().write_all(flaws::lines(file, &source).as_bytes())?;
             return Ok(ExitCode::FAILURE);
         }
         Err(error) => return Err(error.into()),
@@ -94,17 +96,6 @@ fn valid(file: &Path, loaded: &Loaded) -> String {
     let count = loaded.policy.rules.len();
     let rules = if count == 1 { "rule" } else { "rules" };
     format!("{}: valid, {count} {rules}, sha256 {}\n", file.display(), loaded.hash)
-}
-
-/// `FILE:LINE:COLUMN: …` where there is a place, as editors and terminals link it.
-fn flaws(file: &Path, error: &PolicyError) -> String {
-    let file = file.display();
-    match error {
-        PolicyError::Malformed { line: 1.., .. } => format!("{file}:{error}\n"),
-        PolicyError::Malformed { message, .. } => format!("{file}: {message}\n"),
-        PolicyError::Invalid(violations) => violations.iter().map(|v| format!("{file}: {v}\n")).collect(),
-        other => format!("{file}: {other}\n"),
-    }
 }
 
 impl ExplainArgs {
@@ -240,7 +231,7 @@ rules[1] does not match: the user is in none of the groups \"ops\"
     #[test]
     fn flaws_are_lines_with_the_file_before_them() {
         let flawed =
-            |text: &str| flaws(Path::new("x.yaml"), &Loaded::from_bytes(text.as_bytes()).unwrap_err());
+            |text: &str| flaws::lines(Path::new("x.yaml"), &Loaded::from_bytes(text.as_bytes()).unwrap_err());
         let head = "apiVersion: audit.k8s.io/v1\nkind: Policy\n";
         assert_eq!(
             flawed(&format!("{head}rule: []\n")),
