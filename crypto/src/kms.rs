@@ -14,7 +14,13 @@ use async_trait::async_trait;
 use crate::secret::KeyBytes;
 
 /// The messages of the protocol and of what is stored.
-#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated from the .proto files")]
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    reason = "generated from the .proto files"
+)]
 pub(crate) mod wire {
     tonic::include_proto!("v2");
 }
