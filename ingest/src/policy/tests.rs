@@ -79,8 +79,8 @@ fn what_is_malformed_is_refused_with_place_and_remedy() {
             "2:7: kind is \"Pod\", but only \"Policy\" is supported",
         ),
         ("kind: Policy\n".into(), "1:1: apiVersion is missing; it must be \"audit.k8s.io/v1\""),
-        ("# nothing\n\n".into(), "the file is empty"),
-        (String::new(), "the file is empty"),
+        ("# nothing\n\n".into(), "the policy is empty"),
+        (String::new(), "the policy is empty"),
     ] {
         assert_eq!(refusal(&text), expected, "{text}");
     }
