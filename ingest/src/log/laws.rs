@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{Delivery, Log, Offset, Partition, Polled, Positions, Reader, Subscription};
+use super::{Delivery, Log, LogError, Offset, Partition, Polled, Positions, Reader, Subscription};
 use crate::{
     record::{Boot, Envelope, Kind, Record, RecordId, Seq},
     time::Timestamp,
@@ -111,7 +111,13 @@ impl Follower {
                 let known = partitions.iter().filter_map(|p| Some((*p, *self.positions.get(p)?)));
                 let start: Positions = known.collect();
                 let all = partitions.iter().map(|p| (*p, start.get(p).copied().unwrap_or_default()));
-                self.reading.start(&all.collect()).await.unwrap();
+                let all: Positions = all.collect();
+                // The leader of a partition that was just made may not be known for an instant: callers try again.
+                let begun = std::time::Instant::now();
+                while let Err(error) = self.reading.start(&all).await {
+                    let passes = matches!(error, LogError::Unavailable(_));
+                    assert!(passes && begun.elapsed() < BOUND, "{error}");
+                }
             }
             Polled::Idle | Polled::Revoked(_) => {}
             other => panic!("{other:?}"),
