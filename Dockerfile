@@ -15,6 +15,8 @@ RUN apt-get update \
 COPY --from=build /muniment /usr/local/bin/muniment
 USER muniment
 WORKDIR /var/lib/muniment
+# Commands in the container find the server by its data folder: `docker compose exec muniment muniment search …`.
+ENV MUNIMENT_DATA_DIR=/var/lib/muniment/data
 VOLUME /var/lib/muniment
 EXPOSE 8443
 ENTRYPOINT ["muniment"]

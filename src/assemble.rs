@@ -21,10 +21,11 @@ use ingest::{
     accept::Acceptor,
     identity::DeploymentKey,
     journal::{Journal, JournalOptions},
+    lag::Lag,
     ledger::Ledger,
     log::Log,
     policy::Loaded,
-    recorder::{Recorder, RecorderOptions, Status},
+    recorder::{self, Recorder, RecorderOptions, Status},
     redact::{Redactor, RuleSet},
     relay::{Delivered, Failing},
     time::Clock,
@@ -42,8 +43,7 @@ use crate::{
     engines::Engines,
     exit,
     inputs::Inputs,
-    lag::{self, Lag},
-    listener,
+    lag, listener,
     mender::Mender,
     retention::Retention,
     settings::{Ack, Role, Settings},
@@ -285,7 +285,10 @@ impl Parts {
         let status: Later<watch::Receiver<Status>> = Later::new();
         self.checks.push(Box::new(RecorderCheck { status: status.clone(), max_lag: self.settings.max_lag }));
         let (log, ledger, clock) = (self.log.clone(), self.ledger.clone(), self.clock.clone());
-        let options = RecorderOptions::new(&*self.instance);
+        let mut options = RecorderOptions::new(&*self.instance);
+        if self.settings.kafka.is_some() {
+            options.group = recorder::group(&self.settings.topic);
+        }
         let stop = self.supervisor.stop(Phase::Movers);
         self.supervisor.spawn(Phase::Movers, "recorder", async move {
             let Some((log, ledger)) = stop.run_until_cancelled(both(&log, &ledger)).await else {

@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use index::Index;
 use ingest::{
     journal::{Journal, State},
+    lag::Lag,
     ledger::Ledger,
     log::Log,
     recorder::Status,
@@ -19,8 +20,6 @@ use ingest::{
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-
-use crate::lag::Lag;
 
 /// The journal takes records.
 pub(crate) struct JournalCheck(pub(crate) Journal);
@@ -100,7 +99,10 @@ impl Check for RecorderCheck {
     async fn check(&self) -> Result<String, String> {
         let status = self.status.get().ok_or("not started: log and ledger have to be connected first")?;
         let status = status.borrow();
-        within(Lag { records: status.lag, behind: status.behind }, self.max_lag)
+        match &status.ledger_away {
+            Some(why) => Err(format!("what is read cannot be written to the ledger: {why}")),
+            None => within(status.lag, self.max_lag),
+        }
     }
 }
 

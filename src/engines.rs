@@ -103,7 +103,7 @@ impl Engines<'_> {
         };
         let (log, journal) = (self.log.clone(), self.journal.clone());
         let (delivered, failing) = (self.delivered.clone(), self.failing.clone());
-        let ack = self.settings.ack;
+        let (ack, group) = (self.settings.ack, recorder::group(&self.settings.topic));
         let stop = self.supervisor.stop(Phase::Relay);
         self.supervisor.spawn(Phase::Relay, "kafka", async move {
             let open = || KafkaLog::open(options.clone());
@@ -114,7 +114,7 @@ impl Engines<'_> {
                 check_replicas(&kafka).await?;
             }
             log.set(kafka.clone());
-            let relay = Relay::new(journal, kafka, recorder::GROUP);
+            let relay = Relay::new(journal, kafka, &group);
             delivered.set(relay.delivered());
             failing.set(relay.failing());
             relay.run(stop).await?;

@@ -105,7 +105,7 @@ pub(crate) struct Settings {
     /// When intake answers
     #[arg(long, value_name = "WHEN", value_enum, default_value = "journal")]
     pub(crate) ack: Ack,
-    /// Go on after a damaged journal or a lost range of the log, and record the gap
+    /// Go on after a damaged journal, and record the gap
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", action = clap::ArgAction::Set)]
     pub(crate) accept_gap: bool,
     /// Key of record identities and redaction, shared by several instances; made at the first start by default

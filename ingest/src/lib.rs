@@ -8,6 +8,7 @@ pub mod from_file;
 pub mod identity;
 pub mod journal;
 pub mod json;
+pub mod lag;
 pub mod ledger;
 pub mod log;
 mod metrics;

@@ -17,14 +17,21 @@ use tokio_util::sync::CancellationToken;
 
 use self::session::Session;
 use crate::{
+    lag::Lag,
     ledger::{Ledger, LedgerError},
     log::{Log, LogError, Positions, Reader},
     retry::Backoff,
-    time::{Clock, Timestamp},
+    time::Clock,
 };
 
-/// The group that every recorder of a deployment joins, unless the options name another.
+/// The group that every recorder of an embedded deployment joins, unless the options name another.
 pub const GROUP: &str = "muniment-recorder";
+
+/// The group that every recorder of a topic joins. Deployments that share a Kafka have topics of their own, and members
+/// of the same names: in one group they would fence each other.
+pub fn group(topic: &str) -> String {
+    format!("{topic}-recorder")
+}
 
 /// The first and the longest wait before a call to a log or ledger that is away is tried again. It comes back within
 /// seconds after a restart, and a call each five seconds harms nobody.
@@ -93,12 +100,8 @@ pub struct Status {
     pub ledger_away: Option<String>,
     /// Up to where the ledger has the partitions that are this recorder's.
     pub positions: Positions,
-    /// How many entries of these partitions the log holds beyond. Measured every 2 s.
-    pub lag: u64,
-    /// When the last record that was applied had been journaled.
-    pub latest: Option<Timestamp>,
-    /// How long ago that was, while there are entries beyond; otherwise nothing.
-    pub behind: Duration,
+    /// How far that is behind these partitions' ends. Measured every 2 s.
+    pub lag: Lag,
 }
 
 /// Carries records from a log into a ledger.
@@ -135,7 +138,7 @@ impl Recorder {
     pub async fn run(&self, cancel: CancellationToken) -> Result<(), RecorderError> {
         let outcome = tokio::select! {
             outcome = self.read_and_apply(&cancel) => outcome,
-            () = lag::watch(&*self.log, &self.status, &self.clock) => Ok(()),
+            () = lag::watch(&*self.log, &self.status) => Ok(()),
         };
         self.status.send_modify(|status| status.state = State::Stopped);
         match outcome {

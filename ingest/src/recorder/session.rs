@@ -253,11 +253,7 @@ impl<'a> Session<'a> {
                 positions.insert(partition, to);
             }
         }
-        let latest = outcome.batch.records.iter().map(|record| record.envelope.received_at).max();
-        self.recorder.status.send_modify(|status| {
-            status.positions.extend(&positions);
-            status.latest = latest.or(status.latest);
-        });
+        self.recorder.status.send_modify(|status| status.positions.extend(&positions));
         if let Err(error) = self.subscription.publish(&positions).await {
             tracing::warn!(%error, "recorder cannot publish its positions; the ledger has them");
         }

@@ -18,7 +18,7 @@ use crate::{
     log::{Delivery, LogId, Offset, Partition, Poison, Polled, Safety, Subscription, local::LocalLog},
     ranges::Ranges,
     record::{Draft, Envelope, Record, RecordId},
-    time::Day,
+    time::{Day, Timestamp},
 };
 
 /// How long a test waits for a condition that is met within milliseconds.
@@ -269,7 +269,7 @@ async fn what_the_log_gives_is_recorded_and_then_published() {
     let mut running = run(prepared().await);
     running.log.says([Polled::Assigned(vec![0]), batch(0..25), Polled::Idle, batch(25..30)]);
     running.until_at(0, 30).await;
-    running.until(|status| status.lag == 970).await;
+    running.until(|status| status.lag.records == 970).await;
     let (told, ledger, _folder) = running.stop().await;
     assert_eq!(told.started, [[(0, Offset(0))].into()]);
     assert_eq!(told.published, [(0, Offset(30))].into());
