@@ -352,7 +352,8 @@ impl Parts {
 
     fn query(&mut self, index: Index, rebuilder: Rebuilder) -> QueryRole {
         let stop = self.supervisor.stop(Phase::Edge);
-        let search = Search { index, ledger: self.ledger.clone(), clock: self.clock.clone() };
+        let search =
+            Search { index, ledger: self.ledger.clone(), log: self.log.clone(), clock: self.clock.clone() };
         QueryRole { search, followers: Followers::new(stop), rebuilder }
     }
 

@@ -10,10 +10,11 @@ Exit codes:
   0  done
   1  failed
   2  wrong flags, configuration or query
-  3  done, but `import` met items that were rejected";
+  3  done in part: `import` met items that were rejected, or `search` found
+     events that are not in the ledger yet";
 
-/// Done, but with rejected items.
-pub(crate) const REJECTED: u8 = 3;
+/// Done in part.
+pub(crate) const INCOMPLETE: u8 = 3;
 
 /// A mistake in how the program was called.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,6 @@
 //! `GET /v1/events` and `GET /v1/events/{id}`: found records, with the exact bytes of their events.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use axum::{
     Json,
@@ -8,33 +8,26 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use index::{Hit, Index, MAX_LIMIT, Page, Partial, QUERY_TIME, SearchError, SearchRequest};
+use index::{Cursor, Index, MAX_LIMIT, Partial, QUERY_TIME, SearchError, SearchRequest};
 use ingest::{
     event::EventView,
     ledger::Ledger,
+    log::Log,
     record::{Record, RecordId},
     time::{Clock, Timestamp},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{errors::ApiError, later::Later, when};
+use crate::{
+    errors::ApiError,
+    fetched::{Fetched, PENDING_WAIT},
+    later::Later,
+    when,
+};
 
 /// Items of a page when the caller does not say.
 const DEFAULT_LIMIT: usize = 100;
-
-/// Bytes of events after which a page ends early: the next page goes on there.
-const MAX_PAGE_BYTES: usize = 32 * 1024 * 1024;
-
-/// Records that are fetched from the ledger at once.
-const FETCH: usize = 200;
-
-/// How long a record that is indexed and not yet in the ledger is waited for. The two are fed from the same log
-/// and are rarely further apart.
-const PENDING_WAIT: Duration = Duration::from_secs(2);
-
-/// How often the ledger is asked meanwhile.
-const PENDING_POLL: Duration = Duration::from_millis(50);
 
 /// Records of one request: one for each stage, and those of a client that uses an audit id for several.
 const MAX_STAGES: usize = 50;
@@ -46,6 +39,8 @@ pub struct Search {
     pub index: Index,
     /// Where they are.
     pub ledger: Later<Arc<dyn Ledger>>,
+    /// What the index and the ledger are fed from.
+    pub log: Later<Arc<dyn Log>>,
     /// What `now` in a query means.
     pub clock: Clock,
 }
@@ -117,6 +112,8 @@ struct EventsPage {
     reason: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pending: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    gone: Vec<String>,
 }
 
 /// The query of `GET /v1/events`.
@@ -150,72 +147,25 @@ pub(crate) async fn list(
         .transpose()
         .map_err(SearchError::from)?;
     let request = SearchRequest { range, limit, cursor, time: QUERY_TIME };
-    let found = search.index.search(&filter, request.clone()).await?;
-    let fetched = search.fetch(&found.hits).await?;
-    let end = match fetched.cut {
-        Some(kept) => search.index.search(&filter, SearchRequest { limit: kept, ..request }).await?,
-        None => found,
-    };
-    Ok(Json(page(fetched, &end)?))
+    let found = search.index.search(&filter, request).await?;
+    let fetched = search.fetch(&found.hits, &mut None, PENDING_WAIT).await?;
+    // A page that ends early is followed by one that begins with what this one did not get to.
+    let next = found.hits.get(fetched.done).map(|hit| Cursor::at(hit, &filter)).or(found.next);
+    Ok(Json(page(&fetched, next, found.partial)?))
 }
 
-fn page(fetched: Fetched, end: &Page) -> Result<EventsPage, ApiError> {
-    let pending = !fetched.pending.is_empty();
-    let reason = end.partial.or(pending.then_some(Partial::Pending));
+fn page(fetched: &Fetched, next: Option<Cursor>, partial: Option<Partial>) -> Result<EventsPage, ApiError> {
+    let pending = fetched.pending.map(|_| Partial::Pending);
+    let gone = (!fetched.gone.is_empty()).then_some(Partial::Gone);
+    let reason = partial.or(pending).or(gone);
     Ok(EventsPage {
         items: fetched.records.iter().map(Item::new).collect::<Result<_, _>>()?,
-        next: end.next.map(|cursor| cursor.to_string()),
+        next: next.map(|cursor| cursor.to_string()),
         partial: reason.is_some(),
         reason: reason.map(|r| r.as_str().to_owned()),
         pending: fetched.pending.iter().map(ToString::to_string).collect(),
+        gone: fetched.gone.iter().map(ToString::to_string).collect(),
     })
-}
-
-/// What the ledger gave for hits.
-#[derive(Debug, Default)]
-pub(crate) struct Fetched {
-    pub(crate) records: Vec<Record>,
-    pub(crate) pending: Vec<RecordId>,
-    /// How many hits were dealt with when the page was full.
-    cut: Option<usize>,
-}
-
-impl Search {
-    /// The records of `hits`, in their order.
-    pub(crate) async fn fetch(&self, hits: &[Hit]) -> Result<Fetched, ApiError> {
-        let ledger = self.ledger()?;
-        let (mut fetched, mut bytes, mut done) = (Fetched::default(), 0, 0);
-        for part in hits.chunks(FETCH) {
-            let ids: Vec<RecordId> = part.iter().map(|hit| hit.id).collect();
-            let mut records = wait_for(&*ledger, &ids).await?.into_iter().peekable();
-            for id in ids {
-                done += 1;
-                match records.next_if(|record| record.envelope.id == id) {
-                    None => fetched.pending.push(id),
-                    Some(record) => {
-                        bytes += record.event.len();
-                        fetched.records.push(record);
-                    }
-                }
-                if bytes > MAX_PAGE_BYTES && done < hits.len() {
-                    return Ok(Fetched { cut: Some(done), ..fetched });
-                }
-            }
-        }
-        Ok(fetched)
-    }
-}
-
-/// The records of these ids; those that stay away for [`PENDING_WAIT`] are left out.
-async fn wait_for(ledger: &dyn Ledger, ids: &[RecordId]) -> Result<Vec<Record>, ApiError> {
-    let deadline = tokio::time::Instant::now() + PENDING_WAIT;
-    loop {
-        let records = ledger.get(ids).await?;
-        if records.len() == ids.len() || tokio::time::Instant::now() >= deadline {
-            return Ok(records);
-        }
-        tokio::time::sleep(PENDING_POLL).await;
-    }
 }
 
 /// The query of `GET /v1/events/{id}`.
@@ -258,7 +208,7 @@ impl Search {
             format!("audit_id:={} cluster:={}", quoted(&request.audit_id), quoted(&record.envelope.cluster));
         let query = self.parse(&query)?;
         let hits = self.index.search(&query, SearchRequest::newest(MAX_STAGES)).await?.hits;
-        let mut records = self.fetch(&hits).await?.records;
+        let mut records = self.there(&hits).await?;
         records.retain(|other| RequestKey::of(other).as_ref() == Some(&request));
         if !records.iter().any(|other| other.envelope.id == record.envelope.id) {
             records.push(record.clone());

@@ -8,6 +8,7 @@ mod connections;
 mod early;
 pub mod errors;
 pub mod events;
+mod fetched;
 pub mod gateway;
 pub mod health;
 pub mod histogram;

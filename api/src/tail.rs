@@ -1,7 +1,8 @@
 //! `GET /v1/tail`: matching records as they arrive, as server-sent events that can be taken up again.
 //!
 //! Each message's id is where following goes on after it: a client that sends it back as `Last-Event-ID` misses
-//! nothing. A slow client slows only its own stream: the next part is read when the last one was taken.
+//! nothing. A record that is indexed and not yet in the ledger is waited for, and everything behind it with it, so
+//! that the order stays and no id lies beyond a record that was not given. A slow client slows only its own stream: the next part is read when the last one was taken.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     errors::ApiError,
     events::{Item, Search},
+    fetched::{LogEnd, PENDING_WAIT},
 };
 
 /// Clients that follow at once. Each costs one query for every commit of the index, twice a second under load.
@@ -79,7 +81,7 @@ pub(crate) async fn tail(
         .try_acquire_owned()
         .map_err(|_| ApiError::too_much("busy", format!("{MAX_FOLLOWERS} clients follow already")))?;
     let commits = search.index.commits();
-    let following = Following { search, query, token, commits, _place: place };
+    let following = Following { search, query, token, unsent: None, commits, _place: place };
     let stop = followers.stop.clone();
     let stream = futures::StreamExt::take_until(following.stream(), async move { stop.cancelled().await });
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
@@ -89,7 +91,10 @@ pub(crate) async fn tail(
 struct Following {
     search: Search,
     query: query::Query,
+    /// Where the next part begins.
     token: TailToken,
+    /// The last part, while not all of it was sent.
+    unsent: Option<Part>,
     commits: watch::Receiver<Commit>,
     _place: OwnedSemaphorePermit,
 }
@@ -117,40 +122,74 @@ impl Following {
         futures::StreamExt::flat_map(parts, |events| stream::iter(events.into_iter().map(Ok)))
     }
 
-    /// The next messages, as soon as there are some.
+    /// The next messages, as soon as there are some; a comment while the ledger is waited for.
     async fn part(&mut self) -> Result<Vec<Event>, ApiError> {
+        let mut part = match self.unsent.take() {
+            Some(part) => part,
+            None => Part { page: self.found().await?, done: 0, end: None },
+        };
+        let events = part.messages(&self.search).await?;
+        if part.done < part.page.hits.len() {
+            self.unsent = Some(part);
+        }
+        Ok(events)
+    }
+
+    /// What was found next, as soon as there is something.
+    async fn found(&mut self) -> Result<TailPage, ApiError> {
         loop {
             // What is committed while the query runs is seen by the next one.
             self.commits.borrow_and_update();
             let page = self.search.index.tail(&self.query, self.token, PART, QUERY_TIME).await?;
             self.token = page.token;
             if !page.hits.is_empty() || page.partial.is_some() {
-                return self.messages(&page).await;
+                return Ok(page);
             }
             if !page.more && self.commits.changed().await.is_err() {
                 return Err(ApiError::unavailable("stopping", "the index was closed"));
             }
         }
     }
+}
 
-    async fn messages(&self, page: &TailPage) -> Result<Vec<Event>, ApiError> {
-        let fetched = self.search.fetch(&page.hits).await?;
+/// What was found, and how much of it was dealt with.
+struct Part {
+    page: TailPage,
+    done: usize,
+    /// Where the log ended when one of these was not in the ledger.
+    end: Option<LogEnd>,
+}
+
+impl Part {
+    /// The messages of what the ledger has, up to the first record that it does not have yet.
+    async fn messages(&mut self, search: &Search) -> Result<Vec<Event>, ApiError> {
+        let left = &self.page.hits[self.done..];
+        let mut fetched = search.fetch(left, &mut self.end, Duration::ZERO).await?;
+        if let (0, [first, ..]) = (fetched.done, left) {
+            fetched = search.fetch(&[*first], &mut self.end, PENDING_WAIT).await?;
+        }
+        self.done += fetched.done;
         let mut events = Vec::with_capacity(fetched.records.len() + 2);
         for record in &fetched.records {
             let item = serde_json::to_string(&Item::new(record)?).map_err(|e| ApiError::internal(&e))?;
             events.push(Event::default().event("event").data(item));
         }
-        if !fetched.pending.is_empty() {
-            let ids: Vec<String> = fetched.pending.iter().map(ToString::to_string).collect();
-            events.push(Event::default().event("pending").data(json!({ "pending": ids }).to_string()));
+        if !fetched.gone.is_empty() {
+            let ids: Vec<String> = fetched.gone.iter().map(ToString::to_string).collect();
+            events.push(Event::default().event("gone").data(json!({ "gone": ids }).to_string()));
         }
-        if let Some(partial) = page.partial {
+        if let Some(partial) = self.page.partial
+            && self.done == self.page.hits.len()
+        {
             events.push(Event::default().event("partial").data(partial.as_str()));
         }
         // A message's id says that it and everything before it was taken, so only the last one of a part has one.
-        if let Some(last) = events.pop() {
-            events.push(last.id(page.token.to_string()));
-        }
-        Ok(events)
+        Ok(match events.pop() {
+            Some(last) => {
+                events.push(last.id(self.page.token_after(self.done).to_string()));
+                events
+            }
+            None => vec![Event::default().comment("waiting for the ledger")],
+        })
     }
 }

@@ -20,6 +20,8 @@ pub enum Partial {
     LongValue,
     /// Records are indexed that the ledger does not give yet.
     Pending,
+    /// Records are indexed that the ledger does not have and will not get.
+    Gone,
 }
 
 impl Partial {
@@ -29,6 +31,7 @@ impl Partial {
             Self::Time => "the time for one query was up before every record was looked at",
             Self::LongValue => "values longer than 8 KiB were compared by their first 8 KiB",
             Self::Pending => "records that were found are not in the ledger yet",
+            Self::Gone => "records that were found are not in the ledger and will not come",
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use ingest::{record::RecordId, time::Timestamp};
 
-use crate::query::Query;
+use crate::{query::Query, search::Hit};
 
 /// A place in the result of one query, newest first. Opaque to those who pass it on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,16 @@ pub enum CursorError {
 impl Cursor {
     pub(crate) fn new(key: Key, query: &Query) -> Self {
         Self { key, query: hash(query) }
+    }
+
+    /// The place at which a page of `query` begins with `hit`.
+    pub fn at(hit: &Hit, query: &Query) -> Self {
+        let id = hit.id.0.as_u128();
+        let key = match id.checked_add(1) {
+            Some(after) => Key { at: hit.at, id: after },
+            None => Key { at: Timestamp::from_micros(hit.at.micros().saturating_add(1)), id: 0 },
+        };
+        Self::new(key, query)
     }
 
     /// The place, if the cursor is of this query.

@@ -44,6 +44,20 @@ pub struct TailPage {
     pub more: bool,
     /// Why the part may lack something.
     pub partial: Option<Partial>,
+    /// Where this part began.
+    from: TailToken,
+    /// For each hit what it is ordered by, and its time of the journal.
+    places: Vec<((i64, u128), Timestamp)>,
+}
+
+impl TailPage {
+    /// Where following goes on when only the first `taken` hits were taken.
+    pub fn token_after(&self, taken: usize) -> TailToken {
+        if taken >= self.hits.len() {
+            return self.token;
+        }
+        self.from.after(&self.places[..taken])
+    }
 }
 
 impl Index {
@@ -83,6 +97,16 @@ impl Index {
 }
 
 impl TailToken {
+    /// The token after these, which follow it.
+    fn after(self, taken: &[((i64, u128), Timestamp)]) -> Self {
+        let Some(((order, id), _)) = taken.last() else { return self };
+        let journaled = taken.iter().map(|(_, journaled)| *journaled).fold(self.journaled, Timestamp::max);
+        match self.given {
+            None => Self { arrival: *order as u64 + 1, journaled, ..self },
+            Some(_) => Self { given: Some((Timestamp::from_micros(*order), *id)), journaled, ..self },
+        }
+    }
+
     /// The same place in the generation in use.
     fn for_generation(self, view: &View) -> Self {
         if self.generation == view.generation.number {
@@ -198,23 +222,24 @@ impl First {
     }
 
     fn into_page(self, token: TailToken, view: &View, budget: &Budget) -> TailPage {
-        let found = self.kept.into_sorted_vec();
+        let mut found = self.kept.into_sorted_vec();
         let partial = budget.partial();
         // After its time was up a part may lack earlier records than it has: it is asked for again.
         let is_complete = partial != Some(Partial::Time);
-        let last = found.last().map(|last| last.order);
-        let mut next = token;
-        next.journaled = found.iter().map(|found| found.journaled).fold(token.journaled, Timestamp::max);
-        match (token.given, last) {
-            _ if !is_complete => next = token,
-            (None, Some((arrival, _))) if self.dropped => next.arrival = arrival as u64 + 1,
-            (None, _) => next.arrival = view.arrival,
-            (Some(_), Some((at, id))) if self.dropped => next.given = Some((Timestamp::from_micros(at), id)),
-            (Some(_), _) => next.given = None,
+        if !is_complete {
+            found.clear();
+        }
+        let places: Vec<_> = found.iter().map(|found| (found.order, found.journaled)).collect();
+        let mut next = token.after(&places);
+        if is_complete && !self.dropped {
+            match token.given {
+                None => next.arrival = view.arrival,
+                Some(_) => next.given = None,
+            }
         }
         let more = is_complete && (self.dropped || token.given.is_some());
-        let hits = if is_complete { found.into_iter().map(|found| found.hit).collect() } else { Vec::new() };
-        TailPage { hits, token: next, more, partial }
+        let hits = found.into_iter().map(|found| found.hit).collect();
+        TailPage { hits, token: next, more, partial, from: token, places }
     }
 }
 

@@ -57,7 +57,7 @@ pub(crate) fn run(args: ImportArgs) -> Result<ExitCode> {
     let client = Client::find(&args.client)?;
     let summary = block_on_two(import(&client, &cluster.to_string(), &args))?;
     writeln!(std::io::stdout(), "{}", if args.json { summary.json() } else { summary.text() })?;
-    Ok(if summary.rejected > 0 { ExitCode::from(exit::REJECTED) } else { ExitCode::SUCCESS })
+    Ok(if summary.rejected > 0 { ExitCode::from(exit::INCOMPLETE) } else { ExitCode::SUCCESS })
 }
 
 async fn import(client: &Client, cluster: &str, args: &ImportArgs) -> Result<Summary> {

@@ -3,17 +3,19 @@
 use std::{
     io::{IsTerminal, Write},
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::Result;
 use clap::Args;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::{
     client::{Client, ClientArgs, Refusal},
     command::block_on,
-    exit::Usage,
+    exit::{self, Usage},
 };
 
 mod follow;
@@ -23,6 +25,13 @@ use render::{Format, Renderer};
 
 /// The largest page that is asked for at once; more is fetched by following the cursor.
 const PAGE: usize = 500;
+
+/// How long the next event is asked for while the ledger does not have it yet. The server waits two seconds of each
+/// time; a ledger that is further behind than this is not about to catch up.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Between two times.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Flags of `muniment search`.
 #[derive(Args, Debug)]
@@ -65,15 +74,21 @@ pub(crate) fn run(args: SearchArgs) -> Result<ExitCode> {
     };
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let mut renderer = Renderer::new(format, &mut out);
-    block_on(search(&client, &args, &mut renderer)).map_err(query_mistake)?;
+    let code = block_on(search(&client, &args, &mut renderer)).map_err(query_mistake)?;
     out.flush()?;
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }
 
-async fn search<W: Write>(client: &Client, args: &SearchArgs, renderer: &mut Renderer<'_, W>) -> Result<()> {
+async fn search<W: Write>(
+    client: &Client,
+    args: &SearchArgs,
+    renderer: &mut Renderer<'_, W>,
+) -> Result<ExitCode> {
     if args.follow {
-        return follow::follow(client, args, renderer).await;
+        follow::follow(client, args, renderer).await?;
+        return Ok(ExitCode::SUCCESS);
     }
+    let mut deadline = Instant::now() + PATIENCE;
     let mut left = args.limit;
     let mut cursor: Option<String> = None;
     let mut found = left == 0;
@@ -83,8 +98,19 @@ async fn search<W: Write>(client: &Client, args: &SearchArgs, renderer: &mut Ren
         renderer.items(items.iter().take(left))?;
         left = left.saturating_sub(items.len());
         found |= !items.is_empty();
-        warn_if_partial(&page);
         cursor = page["next"].as_str().map(str::to_owned);
+        if cursor.is_some() && is_pending(&page) {
+            if !items.is_empty() {
+                deadline = Instant::now() + PATIENCE;
+            } else if Instant::now() >= deadline {
+                return incomplete(renderer);
+            }
+            // What follows is still to come: the same place is asked for again.
+            renderer.flush()?;
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        }
+        warn_if_partial(&page);
         if cursor.is_none() || items.is_empty() {
             break;
         }
@@ -93,7 +119,21 @@ async fn search<W: Write>(client: &Client, args: &SearchArgs, renderer: &mut Ren
     if !found && !args.json && !args.csv {
         eprintln!("no event matches");
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether the page ended before an event that the ledger does not have yet.
+fn is_pending(page: &Value) -> bool {
+    page["pending"].as_array().is_some_and(|ids| !ids.is_empty())
+}
+
+fn incomplete<W: Write>(renderer: &mut Renderer<'_, W>) -> Result<ExitCode> {
+    renderer.end()?;
+    eprintln!(
+        "more events match, and the next one is not in the ledger yet, which is behind: ask again later; /readyz \
+         of the server says how far behind"
+    );
+    Ok(ExitCode::from(exit::INCOMPLETE))
 }
 
 async fn page(client: &Client, args: &SearchArgs, limit: usize, cursor: Option<&str>) -> Result<Value> {

@@ -20,6 +20,8 @@ use ingest::{
     accept::Acceptor,
     identity::DeploymentKey,
     journal::{Journal, JournalOptions},
+    ledger::Ledger,
+    log::Log,
     redact::{Redactor, RuleSet},
     time::Clock,
 };
@@ -42,28 +44,50 @@ pub fn api(folder: &Path, tokens: &[Token]) -> Api {
     bounded(folder, tokens, Bounds::default())
 }
 
+/// Where records are kept and found.
+pub struct Stores {
+    pub journal: Journal,
+    pub index: Index,
+    /// Not there unless it is set.
+    pub ledger: Later<Arc<dyn Ledger>>,
+    /// Not there unless it is set.
+    pub log: Later<Arc<dyn Log>>,
+}
+
+impl Stores {
+    pub fn open(folder: &Path) -> Self {
+        let options = JournalOptions::new("test", Clock::system());
+        let (journal, _) = Journal::open(&folder.join("journal"), options).unwrap();
+        let index = Index::open(&folder.join("index"), IndexOptions::default()).unwrap();
+        Self { journal, index, ledger: Later::new(), log: Later::new() }
+    }
+}
+
 /// The same with other bounds of intake.
 pub fn bounded(folder: &Path, tokens: &[Token], bounds: Bounds) -> Api {
+    over(&Stores::open(folder), folder, tokens, bounds)
+}
+
+/// The same over stores that the test holds too.
+pub fn over(stores: &Stores, folder: &Path, tokens: &[Token], bounds: Bounds) -> Api {
     let clock = Clock::system();
     let snapshot = folder.join("tokens.json");
     std::fs::write(&snapshot, serde_json::to_vec(tokens).unwrap()).unwrap();
     let key = DeploymentKey::from_bytes([7; 32]);
     let redactor = watch::channel(Arc::new(Redactor::new(&RuleSet::builtin(), &key))).1;
     let acceptor = Acceptor::new(&key, redactor, clock.clone(), None);
-    let (journal, _) =
-        Journal::open(&folder.join("journal"), JournalOptions::new("test", clock.clone())).unwrap();
-    let index = Index::open(&folder.join("index"), IndexOptions::default()).unwrap();
-    let (ledger, stop) = (Later::new(), CancellationToken::new());
+    let Stores { journal, index, ledger, log } = stores;
+    let stop = CancellationToken::new();
     Api {
         tokens: Tokens::open(Later::new(), snapshot, clock.clone()).unwrap(),
         health: Health::new(Vec::new(), clock.clone()),
         metrics: MetricsPage::new(String::new),
-        intake: Some(Intake::new(acceptor, journal, None, clock.clone(), bounds)),
+        intake: Some(Intake::new(acceptor, journal.clone(), None, clock.clone(), bounds)),
         gateway: None,
         query: Some(QueryRole {
-            search: Search { index: index.clone(), ledger: ledger.clone(), clock },
+            search: Search { index: index.clone(), ledger: ledger.clone(), log: log.clone(), clock },
             followers: Followers::new(stop.clone()),
-            rebuilder: Rebuilder::new(index, ledger, stop),
+            rebuilder: Rebuilder::new(index.clone(), ledger.clone(), stop),
         }),
     }
 }
