@@ -41,6 +41,9 @@ pub enum IndexError {
     /// The generation that was being made could not be written; the log says why.
     #[error("the rebuild failed; the index is as it was")]
     RebuildFailed,
+    /// More days would be open for writing than may be.
+    #[error("as many days of the index are written to as may be at once")]
+    ManyDaysOpen,
     /// The rebuild was cancelled.
     #[error("the rebuild was cancelled; the index is as it was")]
     Cancelled,

@@ -15,8 +15,9 @@ use crate::{
     IndexError,
     generation::Generation,
     lacking::Lacking,
+    slots::Slots,
     standing::Standing,
-    writer::{Writer, WriterOptions},
+    writer::{SIDES, Writer, WriterOptions},
 };
 
 /// What an index may use.
@@ -44,6 +45,7 @@ pub(crate) struct Inner {
     options: IndexOptions,
     view: RwLock<Arc<View>>,
     pub(crate) writing: Mutex<Writing>,
+    slots: Slots,
     commits: watch::Sender<Commit>,
     pub(crate) queries: Semaphore,
     pub(crate) is_fed: AtomicBool,
@@ -60,6 +62,18 @@ pub(crate) struct Writing {
 }
 
 impl Writing {
+    /// Of `days` that may be written at once, those of one writer: half of them while there are two.
+    fn share(&self, days: usize) -> usize {
+        if self.waiting.is_some() || self.next.is_some() { days / SIDES } else { days }
+    }
+
+    /// Drops what is left of a rebuild.
+    pub(crate) fn abandon(&mut self) {
+        for left in [self.waiting.take(), self.next.take()].into_iter().flatten() {
+            left.generation().retire();
+        }
+    }
+
     fn tee(&mut self, write: impl FnOnce(&mut Writer) -> Result<(), IndexError>) {
         if let Some(next) = &mut self.next
             && let Err(fault) = write(next)
@@ -126,7 +140,9 @@ impl Index {
     /// When the folder cannot be used.
     pub fn open(dir: &Path, options: IndexOptions) -> Result<Self, IndexError> {
         let generation = Generation::open_current(dir)?;
-        let writer = Writer::open(Arc::new(generation), options.writer)?;
+        let slots = Slots::new(options.writer.days());
+        let writer =
+            Writer::open(Arc::new(generation), options.writer, slots.clone(), options.writer.days())?;
         let view = View::of(&writer);
         let commit = view.commit();
         let inner = Inner {
@@ -134,6 +150,7 @@ impl Index {
             options,
             view: RwLock::new(Arc::new(view)),
             writing: Mutex::new(Writing { current: Some(writer), waiting: None, next: None }),
+            slots,
             commits: watch::Sender::new(commit),
             queries: Semaphore::new(options.queries),
             is_fed: AtomicBool::new(false),
@@ -245,10 +262,6 @@ impl Index {
         &self.0.dir
     }
 
-    pub(crate) fn options(&self) -> IndexOptions {
-        self.0.options
-    }
-
     /// Makes the generation that was rebuilt the one in use.
     pub(crate) fn swap(&self, writing: &mut Writing) -> Result<(), IndexError> {
         let Some(next) = writing.next.take() else { return Err(IndexError::RebuildFailed) };
@@ -280,11 +293,32 @@ impl Inner {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes this generation as the one that is being made. From now on its writer and the one in use may each have
+    /// half of the days open.
+    pub(crate) fn begin(&self, writing: &mut Writing, generation: Arc<Generation>) -> Result<(), IndexError> {
+        let options = self.options.writer;
+        writing.waiting =
+            Some(Writer::open(generation, options, self.slots.clone(), options.days() / SIDES)?);
+        self.share_out(writing).inspect_err(|_| writing.abandon())
+    }
+
+    /// Gives the writer in use its share of the days that may be open; those beyond are closed.
+    pub(crate) fn share_out(&self, writing: &mut Writing) -> Result<(), IndexError> {
+        let share = writing.share(self.options.writer.days());
+        let limited = writing.current.as_mut().map_or(Ok(()), |current| current.limit(share));
+        if limited.is_err() {
+            writing.current = None;
+        }
+        limited
+    }
+
     /// The writer; opened again after a failure.
     fn writer<'w>(&self, writing: &'w mut Writing) -> Result<&'w mut Writer, IndexError> {
         if writing.current.is_none() {
             let view = self.view.read().unwrap_or_else(PoisonError::into_inner).clone();
-            writing.current = Some(Writer::open(view.generation.clone(), self.options.writer)?);
+            let (options, slots) = (self.options.writer, self.slots.clone());
+            let share = writing.share(options.days());
+            writing.current = Some(Writer::open(view.generation.clone(), options, slots, share)?);
         }
         match &mut writing.current {
             Some(writer) => Ok(writer),

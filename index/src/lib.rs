@@ -24,6 +24,7 @@ mod scan;
 mod schema;
 mod search;
 mod segment;
+mod slots;
 mod standing;
 mod tail;
 mod terms;

@@ -19,8 +19,7 @@ use ingest::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Index, IndexError, gaps::lost_ranges, generation::Generation, index::Writing, standing::Standing,
-    writer::Writer,
+    Index, IndexError, gaps::lost_ranges, generation::Generation, standing::Standing, writer::Writer,
 };
 
 /// Records of one read from the ledger: some megabytes.
@@ -28,9 +27,6 @@ const PAGE: usize = 2_000;
 
 /// Bytes of events between two commits of the new generation.
 const MAX_UNCOMMITTED_BYTES: usize = 32 * 1024 * 1024;
-
-/// Days that each side writes while there are two of them: four in all.
-const OPEN_DAYS: usize = 2;
 
 /// How long the indexer may take to commit, and the ledger to reach the indexer's position. Both take a second or
 /// two when they work at all.
@@ -74,13 +70,7 @@ impl Index {
         if writing.next.is_some() || writing.waiting.is_some() {
             return Err(IndexError::Rebuilding);
         }
-        let generation = Arc::new(Generation::create(self.dir())?);
-        let mut writer = Writer::open(generation, self.options().writer)?;
-        writer.limit(OPEN_DAYS);
-        writing.waiting = Some(writer);
-        if let Some(current) = &mut writing.current {
-            current.limit(OPEN_DAYS);
-        }
+        self.0.begin(&mut writing, Arc::new(Generation::create(self.dir())?))?;
         // Before an indexer has said where it begins there is no position that the new one could have.
         let is_settled = |current: &Writer| {
             current.uncommitted_bytes() == 0 && (!self.is_fed() || current.standing().log.is_some())
@@ -94,14 +84,8 @@ impl Index {
     /// Drops what is left of a rebuild that did not come to its end.
     fn end_rebuild(&self) -> Result<(), IndexError> {
         let mut writing = self.0.writing();
-        let Writing { current, waiting, next } = &mut *writing;
-        for left in [waiting.take(), next.take()].into_iter().flatten() {
-            left.generation().retire();
-        }
-        if let Some(current) = current {
-            current.limit(self.options().writer.open_days);
-        }
-        Ok(())
+        writing.abandon();
+        self.0.share_out(&mut writing)
     }
 
     async fn fill(

@@ -1,4 +1,5 @@
-//! Adds records to their days and commits them: at most [`WriterOptions::open_days`] days are written at once.
+//! Adds records to their days and commits them: at most [`WriterOptions::open_days`] days are written at once, by the
+//! writer of the index in use and that of one being made together. One is closed before another is opened.
 //!
 //! Records of other days wait for the commit, day by day, so that each day is opened at most once for each commit,
 //! however the days of what comes in are mixed.
@@ -17,6 +18,7 @@ use crate::{
     document::{document, id_term},
     generation::Generation,
     lacking::Lacking,
+    slots::{Slot, Slots},
     standing::Standing,
 };
 
@@ -30,7 +32,8 @@ const MIN_KEPT_OPEN: usize = 1_000;
 /// What writing may use.
 #[derive(Clone, Copy, Debug)]
 pub struct WriterOptions {
-    /// How many days are open for writing at once.
+    /// How many days are open for writing at once, during a rebuild by both sides together. Less than two count as
+    /// two, one for each side.
     pub open_days: usize,
     /// Threads that build segments, for each open day.
     pub threads: usize,
@@ -38,6 +41,16 @@ pub struct WriterOptions {
     pub thread_bytes: usize,
     /// Segments of about one size that are merged into one.
     pub merge_at: usize,
+}
+
+/// Generations that may be written at once: the one in use, and the one that is being made.
+pub(crate) const SIDES: usize = 2;
+
+impl WriterOptions {
+    /// How many days are open at once, with one at least for each side.
+    pub(crate) fn days(&self) -> usize {
+        self.open_days.max(SIDES)
+    }
 }
 
 impl Default for WriterOptions {
@@ -51,6 +64,10 @@ impl Default for WriterOptions {
 /// The writing side of one generation.
 pub(crate) struct Writer {
     options: WriterOptions,
+    /// Shared with the writer of the other generation during a rebuild.
+    slots: Slots,
+    /// How many of the slots this one may hold.
+    share: usize,
     open: Vec<DayWriter>,
     /// Records of days that are not open, with their arrival numbers.
     waiting: BTreeMap<Day, Vec<(u64, Record)>>,
@@ -67,16 +84,24 @@ struct DayWriter {
     writer: IndexWriter,
     /// One more than the last arrival number, while there is something to commit.
     dirty: Option<u64>,
+    /// Given back when the writer is gone.
+    _slot: Slot,
 }
 
 impl Writer {
-    pub(crate) fn open(generation: Arc<Generation>, options: WriterOptions) -> Result<Self, IndexError> {
+    /// A writer that holds at most `share` of the slots at once.
+    pub(crate) fn open(
+        generation: Arc<Generation>,
+        options: WriterOptions,
+        slots: Slots,
+        share: usize,
+    ) -> Result<Self, IndexError> {
         let mut standing = Standing::read(&generation.dir)?;
         let arrival = standing.ceiling;
         standing.ceiling += ARRIVALS_SET_ASIDE;
         standing.write(&generation.dir)?;
         let (open, waiting) = (Vec::new(), BTreeMap::new());
-        Ok(Self { generation, options, open, waiting, standing, arrival, uncommitted_bytes: 0 })
+        Ok(Self { generation, options, slots, share, open, waiting, standing, arrival, uncommitted_bytes: 0 })
     }
 
     pub(crate) fn generation(&self) -> &Arc<Generation> {
@@ -114,7 +139,7 @@ impl Writer {
         self.uncommitted_bytes += records.iter().map(|record| record.event.len()).sum::<usize>();
         let numbered = (first..).zip(records.iter().copied());
         let is_open = self.open.iter().any(|open| open.day == day);
-        if !is_open && (self.open.len() >= self.options.open_days || self.waiting.contains_key(&day)) {
+        if !is_open && (self.open.len() >= self.share || self.waiting.contains_key(&day)) {
             let waiting = self.waiting.entry(day).or_default();
             waiting.extend(numbered.map(|(arrival, record)| (arrival, record.clone())));
             return Ok(());
@@ -131,25 +156,31 @@ impl Writer {
         Ok(())
     }
 
-    /// The day's writer; the least used one is closed for it when too many are open.
+    /// The day's writer; the least used one is closed before it is opened when no more may be open.
     fn day(&mut self, day: Day) -> Result<&mut DayWriter, IndexError> {
         match self.open.iter().position(|open| open.day == day) {
             // The most recently used stands last.
             Some(at) => self.open[at..].rotate_left(1),
             None => {
-                while self.open.len() >= self.options.open_days.max(1) {
-                    self.close_least_used()?;
-                }
-                let open = DayWriter::open(&self.generation, day, self.options)?;
-                self.open.push(open);
+                let slot = self.free_slot()?;
+                self.open.push(DayWriter::open(&self.generation, day, self.options, slot)?);
             }
         }
         let last = self.open.len() - 1;
         Ok(&mut self.open[last])
     }
 
-    fn close_least_used(&mut self) -> Result<(), IndexError> {
-        self.standing.note_all(self.open.remove(0).close()?);
+    /// A slot for one more day, after so many are closed that it may be open.
+    fn free_slot(&mut self) -> Result<Slot, IndexError> {
+        self.close_until(self.share.saturating_sub(1))?;
+        self.slots.take()
+    }
+
+    /// Closes the least used days until at most `days` are open.
+    fn close_until(&mut self, days: usize) -> Result<(), IndexError> {
+        while self.open.len() > days {
+            self.standing.note_all(self.open.remove(0).close()?);
+        }
         Ok(())
     }
 
@@ -160,9 +191,6 @@ impl Writer {
         }
         for (day, records) in std::mem::take(&mut self.waiting) {
             self.write_waiting(day, &records)?;
-        }
-        while self.open.len() > self.options.open_days.max(1) {
-            self.close_least_used()?;
         }
         self.generation.days.publish()?;
         self.standing.log = standing.log.clone();
@@ -199,7 +227,8 @@ impl Writer {
         let numbered = records.iter().map(|(arrival, record)| (*arrival, record));
         if records.len() < MIN_KEPT_OPEN {
             let options = WriterOptions { threads: 1, ..self.options };
-            let mut day = DayWriter::open(&generation, day, options)?;
+            let slot = self.free_slot()?;
+            let mut day = DayWriter::open(&generation, day, options, slot)?;
             day.add(&generation, numbered)?;
             self.standing.note_all(day.close()?);
         } else {
@@ -218,9 +247,10 @@ impl Writer {
         self.standing.days.retain(|day, _| day.parse::<Day>().is_ok_and(|day| day >= first));
     }
 
-    /// Writes at most `days` days at once from now on.
-    pub(crate) fn limit(&mut self, days: usize) {
-        self.options.open_days = days;
+    /// Holds at most `share` slots, now and from now on. What a day has is committed when the day is closed.
+    pub(crate) fn limit(&mut self, share: usize) -> Result<(), IndexError> {
+        self.share = share;
+        self.close_until(share)
     }
 
     /// Takes over the position of another writer, as what the next commit will say.
@@ -231,7 +261,12 @@ impl Writer {
 }
 
 impl DayWriter {
-    fn open(generation: &Generation, day: Day, options: WriterOptions) -> Result<Self, IndexError> {
+    fn open(
+        generation: &Generation,
+        day: Day,
+        options: WriterOptions,
+        slot: Slot,
+    ) -> Result<Self, IndexError> {
         let open = generation.days.get_or_create(day)?;
         let writer = open.index.writer_with_options(
             IndexWriterOptions::builder()
@@ -243,7 +278,7 @@ impl DayWriter {
         let mut merging = LogMergePolicy::default();
         merging.set_min_num_segments(options.merge_at);
         writer.set_merge_policy(Box::new(merging));
-        Ok(Self { day, open, writer, dirty: None })
+        Ok(Self { day, open, writer, dirty: None, _slot: slot })
     }
 
     /// Adds records with their arrival numbers.

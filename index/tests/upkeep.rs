@@ -5,6 +5,8 @@
 mod memory;
 #[path = "support/samples.rs"]
 mod samples;
+#[path = "support/writers.rs"]
+mod writers;
 
 use std::{
     collections::BTreeSet,
@@ -20,6 +22,7 @@ use ingest::{
 };
 use memory::{MemoryLedger, MemoryLog};
 use tokio_util::sync::CancellationToken;
+use writers::Watch;
 
 /// A machine under load needs its time; a test that hangs must end.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -297,6 +300,59 @@ async fn records_of_four_hundred_days_take_few_files_and_threads() {
         .filter_map(|line| line.split(dir.path().to_str().unwrap()).nth(1)?.split('/').nth(2))
         .collect();
     assert!(days.len() < 40, "{} days are mapped", days.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_of_four_hundred_days_has_at_most_four_writers_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let (index, log, watch) = (open(dir.path()), MemoryLog::new("a"), Watch::start(dir.path()));
+    let running = run(&index, &log);
+    // Days of a few records, and days of so many that they are kept open.
+    log.push(&spread(0, 400, 400));
+    log.push(&spread(400, 6_500, 5));
+    caught_up(&index, &log).await;
+    log.push(&spread(6_900, 60, 60));
+    caught_up(&index, &log).await;
+    running.stop().await;
+    assert_eq!(watch.most().await, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_beside_live_indexing_has_at_most_four_writers_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let (index, log, ledger) = (open(dir.path()), MemoryLog::new("a"), MemoryLedger::default());
+    log.push(&spread(0, 4_000, 40));
+    let running = run(&index, &log);
+    caught_up(&index, &log).await;
+    ledger.record(&log, log.end());
+    let watch = Watch::start(dir.path());
+    let mut sent = 4_000;
+    // Uncommitted records of four days are open when it begins, and more days come while it goes on.
+    let push = |_| {
+        log.push(&spread(sent, 60, 30));
+        sent += 60;
+    };
+    index.rebuild(&ledger, &CancellationToken::new(), push).await.unwrap();
+    log.push(&spread(sent, 60, 60));
+    sent += 60;
+    caught_up(&index, &log).await;
+    running.stop().await;
+    assert_eq!(watch.most().await, 4, "four during the rebuild, and four again after it");
+    let everything = [spread(0, 4_000, 40), spread(4_000, sent - 4_060, 30), spread(sent - 60, 60, 60)];
+    has_exactly(&index, &everything.concat()).await;
+}
+
+#[tokio::test]
+async fn a_rebuild_that_begins_amid_uncommitted_days_closes_some_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let (index, log, ledger) = (open(dir.path()), MemoryLog::new("a"), MemoryLedger::default());
+    log.push(&spread(0, 400, 8));
+    ledger.record(&log, log.end());
+    index.add(&spread(0, 400, 8)).unwrap();
+    let watch = Watch::start(dir.path());
+    index.rebuild(&ledger, &CancellationToken::new(), |_| {}).await.unwrap();
+    assert_eq!(watch.most().await, 4);
+    has_exactly(&index, &spread(0, 400, 8)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
