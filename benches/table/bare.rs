@@ -15,11 +15,13 @@ use std::{
 use index::bare::Bare;
 use ingest::record::Record;
 use sqlx::{Arguments, Connection, SqliteConnection, sqlite::SqliteArguments};
+use tantivy::IndexWriter;
 
 use crate::{columns::Columns, database, input, topic::Topic};
 
-/// Records of one transaction, and of one step between reading and writing.
-const BATCH: usize = 2_000;
+/// Records of one transaction, and of one step between reading and writing: as many as Muniment's recorder takes at
+/// most into one.
+const BATCH: usize = 4_096;
 /// Rows of one INSERT statement.
 const ROWS: usize = 50;
 /// Batches that may wait for a writer.
@@ -32,7 +34,7 @@ const COMMIT_EVERY: u64 = 40_000;
 
 type Shared = Arc<Vec<Record>>;
 
-/// A loop that reads an audit log into SQLite and tantivy; seconds until both have it.
+/// A loop that reads an audit log into SQLite and tantivy; seconds until both have committed it.
 pub(crate) fn embedded(log: &Path, ledger: &Path, index: &Path) -> anyhow::Result<f64> {
     both(
         |batches| {
@@ -49,7 +51,7 @@ pub(crate) fn embedded(log: &Path, ledger: &Path, index: &Path) -> anyhow::Resul
     )
 }
 
-/// A loop that reads a topic into Postgres and tantivy; seconds until both have it.
+/// A loop that reads a topic into Postgres and tantivy; seconds until both have committed it.
 pub(crate) fn networked(topic: &Topic, entries: u64, database: &str, index: &Path) -> anyhow::Result<f64> {
     both(
         |batches| topic.read(entries, |event| if is_fact(event) { Ok(()) } else { batches.push(event) }),
@@ -66,14 +68,15 @@ fn is_fact(event: &[u8]) -> bool {
     event.starts_with(br#"{"kind":"Fact""#)
 }
 
-/// Reads with one thread, and writes with one for the ledger and those of tantivy; seconds until all are done.
+/// Reads with one thread, and writes with one for the ledger and those of tantivy; seconds until both have made their
+/// last commit. Merges of segments may be under way then, as they may be when Muniment's index has everything.
 fn both(
     read: impl FnOnce(&mut Batches) -> anyhow::Result<()>,
     write: impl FnOnce(Receiver<Shared>) -> anyhow::Result<()> + Send,
     index: &Path,
 ) -> anyhow::Result<f64> {
     let began = Instant::now();
-    thread::scope(|scope| {
+    let (seconds, writer) = thread::scope(|scope| {
         let (to_ledger, for_ledger) = sync_channel::<Shared>(WAITING);
         let (to_index, for_index) = sync_channel::<Shared>(WAITING);
         let ledger = scope.spawn(move || write(for_ledger));
@@ -84,10 +87,11 @@ fn both(
         batches.send()?;
         drop(batches);
         ledger.join().map_err(|_| anyhow::anyhow!("the ledger's thread panicked"))??;
-        index.join().map_err(|_| anyhow::anyhow!("the index's thread panicked"))??;
-        anyhow::Ok(())
+        let writer = index.join().map_err(|_| anyhow::anyhow!("the index's thread panicked"))??;
+        anyhow::Ok((began.elapsed().as_secs_f64(), writer))
     })?;
-    Ok(began.elapsed().as_secs_f64())
+    writer.wait_merging_threads()?;
+    Ok(seconds)
 }
 
 /// Puts events together and hands them to both writers.
@@ -115,7 +119,11 @@ impl Batches {
     }
 }
 
-fn into_tantivy(folder: &Path, batches: impl IntoIterator<Item = Arc<Vec<Record>>>) -> anyhow::Result<()> {
+/// Adds everything and commits it; the writer, whose merges may be under way.
+fn into_tantivy(
+    folder: &Path,
+    batches: impl IntoIterator<Item = Arc<Vec<Record>>>,
+) -> anyhow::Result<IndexWriter> {
     let index = Bare::create(folder)?;
     let mut writer = index.writer(INDEX_THREADS, INDEX_BYTES)?;
     let (mut added, mut committed) = (0, 0);
@@ -130,8 +138,7 @@ fn into_tantivy(folder: &Path, batches: impl IntoIterator<Item = Arc<Vec<Record>
         }
     }
     writer.commit()?;
-    writer.wait_merging_threads()?;
-    Ok(())
+    Ok(writer)
 }
 
 fn into_sqlite(file: &Path, batches: impl IntoIterator<Item = Arc<Vec<Record>>>) -> anyhow::Result<()> {
