@@ -196,7 +196,10 @@ impl Watcher {
             (!answer.created()).then(|| self.place.mark(now)).flatten()
         } else {
             let events = std::mem::take(&mut answer.0.events).into_iter();
-            let changes = events.filter_map(|event| self.change(Event(event))).collect();
+            let mut changes: Vec<_> = events.filter_map(|event| self.change(Event(event))).collect();
+            if let Err(fault) = self.complete(&mut changes).await {
+                return Some(End::Broken(fault));
+            }
             self.place.add(changes, answer.0.fragment)
         };
         self.give(batch?).await
@@ -212,6 +215,21 @@ impl Watcher {
             _ => (ChangeKind::Modified, Some(now.value.into())),
         };
         Some(Change { key: self.etcd.key(&now.key), revision, kind, value, previous })
+    }
+
+    /// Reads the values before, where an answer lacks them. etcd looks them up while it sends, and says nothing when
+    /// that failed: 3.4 does now and then under load. A value that it has compacted stays unknown.
+    async fn complete(&self, changes: &mut [Change]) -> Result<(), Fault> {
+        let lacking = |change: &&mut Change| change.kind != ChangeKind::Created && change.previous.is_none();
+        for change in changes.iter_mut().filter(lacking) {
+            let before = Revision(change.revision.0 - 1);
+            change.previous = match self.etcd.get(&change.key, Some(before)).await {
+                Ok(read) => read.value.map(|before| before.value),
+                Err(Fault::Compacted) => None,
+                Err(fault) => return Err(fault),
+            };
+        }
+        Ok(())
     }
 
     async fn give(&self, batch: Batch) -> Option<End> {

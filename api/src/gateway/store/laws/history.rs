@@ -42,7 +42,11 @@ pub async fn a_watch_gives_each_change_once_and_in_order_to_each_of_many(store: 
         assert!(seen.windows(2).all(|pair| pair[0].revision < pair[1].revision), "in order, each once");
         match &first {
             None => first = Some(seen),
-            Some(first) => assert!(first == &seen, "every watcher sees the same"),
+            Some(first) => {
+                for (one, other) in first.iter().zip(&seen) {
+                    assert_eq!(one, other, "every watcher sees the same");
+                }
+            }
         }
     }
     let seen = first.unwrap();
