@@ -22,5 +22,6 @@ pub mod status;
 pub mod store;
 pub mod stored;
 pub mod strategy;
+pub mod tables;
 pub mod user;
 pub mod verbs;

@@ -6,6 +6,7 @@ use axum::{
     response::Response,
 };
 use bytes::{BufMut, Bytes, BytesMut};
+use ingest::time::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -16,6 +17,7 @@ use super::{
     schema::{TypeId, protobuf::envelope},
     status::Status,
     stored,
+    tables::Tables,
 };
 
 /// What a verb gives.
@@ -85,14 +87,19 @@ impl Answer {
         Ok(())
     }
 
-    /// The answer as its client asked for it; `json` is what [`Answer::json`] gave.
+    /// The answer as its client asked for it; `json` is what [`Answer::json`] gave, and ages are as they are at `now`.
     ///
     /// # Errors
     /// 500 when it cannot be written.
-    pub fn write(&self, accepted: Accepted, json: Bytes) -> Result<Response, Status> {
+    pub fn write(&self, accepted: Accepted, json: Bytes, now: Timestamp) -> Result<Response, Status> {
         let shown = match accepted.shape {
             Shape::Metadata(version) => self.metadata_only(&json, version.api_version())?,
-            _ => None,
+            Shape::Table(_) if matches!(self.content, Content::Status(_)) => None,
+            Shape::Table(version) => {
+                let value = serde_json::from_slice(&json).map_err(Status::internal)?;
+                Some(Tables::of(self.resource, version, accepted.included, now).whole(value))
+            }
+            Shape::Whole => None,
         };
         let (media_type, mut body) = match (accepted.encoding, shown) {
             (Encoding::Yaml, shown) => {

@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderMap, header};
 
-use super::{request::parameter, status::Status};
+use super::{request::parameter, status::Status, tables};
 
 /// The media types of answers, first the one that is used when nothing is asked for.
 const SERVED: [(&str, Encoding); 3] = [
@@ -54,6 +54,18 @@ impl Version {
     }
 }
 
+/// What the rows of a table carry beside their cells (`includeObject`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Included {
+    /// Nothing.
+    Nothing,
+    /// Type and metadata.
+    #[default]
+    Metadata,
+    /// The whole object.
+    Object,
+}
+
 /// What was agreed on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Accepted {
@@ -61,6 +73,8 @@ pub struct Accepted {
     pub encoding: Encoding,
     /// What is shown.
     pub shape: Shape,
+    /// What goes with the rows of a table.
+    pub included: Included,
     /// Whether JSON is indented for people.
     pub is_pretty: bool,
 }
@@ -69,7 +83,7 @@ impl Accepted {
     /// Reads what a request accepts.
     ///
     /// # Errors
-    /// 406 when nothing of it can be served.
+    /// 406 when nothing of it can be served, 400 for a table with what no table has.
     pub fn of(headers: &HeaderMap, query: Option<&str>) -> Result<Self, Status> {
         let mut values = headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok()).peekable();
         let mut accepted = if values.peek().is_none() { Some(Self::default()) } else { None };
@@ -83,6 +97,9 @@ impl Accepted {
             }
         }
         let mut accepted = accepted.ok_or_else(|| Status::not_acceptable(&served()))?;
+        if matches!(accepted.shape, Shape::Table(_)) {
+            accepted.included = tables::included(parameter(query, "includeObject").as_deref())?;
+        }
         accepted.is_pretty |= match parameter(query, "pretty") {
             Some(value) => !matches!(&*value, "false" | "0"),
             None => is_read_by_people(headers),
@@ -140,7 +157,7 @@ impl<'a> Clause<'a> {
             "*/*" | "application/*" => Encoding::Json,
             other => encoding_of(other)?,
         };
-        Some(Accepted { encoding, shape: self.shape()?, is_pretty: self.is_pretty })
+        Some(Accepted { encoding, shape: self.shape()?, is_pretty: self.is_pretty, ..Accepted::default() })
     }
 
     fn shape(&self) -> Option<Shape> {

@@ -74,7 +74,8 @@ impl Registry {
         &self.store
     }
 
-    fn now(&self) -> Timestamp {
+    /// The time by the clock that stamps objects.
+    pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
 

@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderName, HeaderValue, Method, request::Parts},
     response::{IntoResponse, Response},
 };
-use ingest::journal::AppendError;
+use ingest::{journal::AppendError, time::Timestamp};
 use tokio::sync::watch;
 
 use super::{
@@ -130,7 +130,7 @@ impl Gateway {
         let answered = tokio::time::timeout(REQUEST_TIME, call.run(body, &mut trail)).await;
         let answered = answered
             .unwrap_or_else(|_| Err(Status::timeout("request did not complete within the allotted timeout")));
-        let written = answered.and_then(|answer| write(&answer, accepted, &mut trail));
+        let written = answered.and_then(|answer| write(&answer, accepted, self.registry.now(), &mut trail));
         close(trail, written).await
     }
 
@@ -177,10 +177,10 @@ impl Gateway {
     }
 }
 
-fn write(answer: &Answer, accepted: Accepted, trail: &mut Trail) -> Result<Response, Status> {
+fn write(answer: &Answer, accepted: Accepted, now: Timestamp, trail: &mut Trail) -> Result<Response, Status> {
     let json = answer.json()?;
     trail.response_object(&json);
-    answer.write(accepted, json)
+    answer.write(accepted, json, now)
 }
 
 /// Records how a request ended, then lets its answer go.

@@ -1,6 +1,10 @@
 //! `watch`: what is there, if that was asked for, then each change as it happens.
 
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use axum::{
     body::Body,
@@ -16,14 +20,17 @@ use uuid::Uuid;
 use super::Call;
 use crate::gateway::{
     audit::Trail,
+    negotiate::{Included, Shape, Version},
     object::Object,
-    registry::ListOptions,
+    registry::{ListOptions, Registry},
     request::parameter,
+    resources::Resource,
     selectors::Selectors,
     serve::unrecorded,
     status::Status,
     store::{Batch, Change, Revision, Watch, WatchError},
     stored,
+    tables::Tables,
 };
 
 /// How long a watch runs where its client does not say: between this and twice this, so that they do not all end at once.
@@ -50,7 +57,25 @@ struct Feed {
     api_version: String,
     wants_bookmarks: bool,
     marks_initial: bool,
+    /// Whole objects where there is none.
+    table: Option<TableFeed>,
     sender: mpsc::Sender<Result<Bytes, Infallible>>,
+}
+
+/// What turns each object into a table, where tables were asked for.
+struct TableFeed {
+    clock: Registry,
+    resource: &'static Resource,
+    version: Version,
+    included: Included,
+    is_first: AtomicBool,
+}
+
+impl TableFeed {
+    fn show(&self, object: Value) -> Value {
+        let tables = Tables::of(self.resource, self.version, self.included, self.clock.now());
+        tables.event(object, self.is_first.swap(false, Ordering::Relaxed))
+    }
 }
 
 impl Call<'_> {
@@ -112,9 +137,21 @@ impl Call<'_> {
             api_version: self.resource.api_version(),
             wants_bookmarks: self.flag("allowWatchBookmarks"),
             marks_initial,
+            table: self.table(),
             sender,
         };
         Ok((receiver, watch, feed, objects))
+    }
+
+    fn table(&self) -> Option<TableFeed> {
+        let Shape::Table(version) = self.accepted.shape else { return None };
+        Some(TableFeed {
+            clock: self.registry.clone(),
+            resource: self.resource,
+            version,
+            included: self.accepted.included,
+            is_first: AtomicBool::new(true),
+        })
     }
 
     fn flag(&self, name: &str) -> bool {
@@ -152,7 +189,7 @@ impl Feed {
         let mut reached = Revision(0);
         for object in objects {
             reached = reached.max(Revision(object.resource_version().parse().unwrap_or(0)));
-            self.send("ADDED", &object.into_value()).await?;
+            self.send("ADDED", object.into_value()).await?;
         }
         if self.marks_initial {
             self.bookmark(reached, true).await?;
@@ -183,7 +220,7 @@ impl Feed {
             (Ok(old), Ok(new)) => (old, new),
             (Err(error), _) | (_, Err(error)) => {
                 let status = Status::internal(error);
-                return self.send("ERROR", &status_value(&status)).await;
+                return self.send("ERROR", status_value(&status)).await;
             }
         };
         let is_meant = |object: &Option<Object>| {
@@ -199,7 +236,7 @@ impl Feed {
             (false, false) => return Ok(()),
         };
         match object {
-            Some(object) => self.send(event, &object.into_value()).await,
+            Some(object) => self.send(event, object.into_value()).await,
             None => Ok(()),
         }
     }
@@ -210,7 +247,7 @@ impl Feed {
             metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
         }
         let object = json!({ "kind": self.kind, "apiVersion": self.api_version, "metadata": metadata });
-        self.send("BOOKMARK", &object).await
+        self.send("BOOKMARK", object).await
     }
 
     async fn fail(&self, error: &WatchError) -> Result<(), Over> {
@@ -221,15 +258,19 @@ impl Feed {
             }
             WatchError::Store(error) => Status::unavailable(error.to_string(), 1),
         };
-        self.send("ERROR", &status_value(&status)).await
+        self.send("ERROR", status_value(&status)).await
     }
 
-    async fn send(&self, event: &str, object: &Value) -> Result<(), Over> {
+    async fn send(&self, event: &str, object: Value) -> Result<(), Over> {
+        let object = match &self.table {
+            Some(table) if event != "ERROR" => table.show(object),
+            _ => object,
+        };
         let mut line = BytesMut::with_capacity(512);
         line.extend_from_slice(br#"{"type":""#);
         line.extend_from_slice(event.as_bytes());
         line.extend_from_slice(br#"","object":"#);
-        let written = serde_json::to_writer((&mut line).writer(), object);
+        let written = serde_json::to_writer((&mut line).writer(), &object);
         debug_assert!(written.is_ok(), "values can be written to memory");
         line.extend_from_slice(b"}\n");
         self.sender.send(Ok(line.freeze())).await.map_err(|_| Over)
