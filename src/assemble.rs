@@ -105,7 +105,7 @@ pub(crate) async fn assemble(settings: Settings, metrics: MetricsPage, clock: Cl
     let tokens = parts.tokens().await?;
     let redactors = redactors(rules, &key);
     let intake = parts.intake(&redactors, &key)?;
-    let gateway = parts.gateway(&redactors, policy.as_ref()).await?;
+    let gateway = parts.gateway(&tokens, &redactors, policy.as_ref()).await?;
     parts.chronicle(redactors, policy);
     parts.recorder();
     let index = parts.indexer().await?;
@@ -247,6 +247,7 @@ impl Parts {
 
     async fn gateway(
         &mut self,
+        tokens: &Tokens,
         redactors: &Redactors,
         policy: Option<&Watched<Loaded>>,
     ) -> Result<Option<Gateway>> {
@@ -258,6 +259,7 @@ impl Parts {
             data: &self.data,
             clock: self.clock.clone(),
             journal: self.journal.clone(),
+            tokens: tokens.clone(),
             redactor: redactors.subscribe(),
             policy: policy.map(Watched::subscribe),
             supervisor: &mut self.supervisor,

@@ -1,25 +1,31 @@
 //! The gateway's side of the process: the cluster's store, its roles in memory, and what records its requests.
 
-use std::{path::Path, sync::Arc};
+use std::{num::NonZeroU32, path::Path, sync::Arc};
 
 use anyhow::{Context, Result};
 use api::{
     gateway::{
         audit::{Auditor, default_policy},
+        authn::Authenticator,
         authz::{self, Snapshot},
         bootstrap::bootstrap,
+        door::Door,
+        limits::{Bounds, Limits, Rate, Ticks},
+        refusals::Refusals,
         registry::Registry,
         serve::Gateway,
         store::{EtcdOptions, EtcdStore, SqliteStore, Store},
     },
     health::Check,
+    tokens::Tokens,
 };
 use async_trait::async_trait;
 use ingest::{journal::Journal, policy::Loaded, redact::Redactor, time::Clock};
 use tokio::sync::watch;
 
 use crate::{
-    settings::Settings,
+    identities::Identities,
+    settings::{AccessSettings, Settings},
     supervise::{Phase, Supervisor},
 };
 
@@ -29,6 +35,8 @@ pub(crate) struct Cluster<'p> {
     pub(crate) data: &'p Path,
     pub(crate) clock: Clock,
     pub(crate) journal: Journal,
+    /// Who is known by tokens of our own.
+    pub(crate) tokens: Tokens,
     /// What redacts, as the rules in force say.
     pub(crate) redactor: watch::Receiver<Arc<Redactor>>,
     /// The audit policy in force, where one was given.
@@ -39,7 +47,7 @@ pub(crate) struct Cluster<'p> {
 
 impl Cluster<'_> {
     /// Opens the store and starts what keeps the gateway up with it.
-    pub(crate) async fn start(self) -> Result<Gateway> {
+    pub(crate) async fn start(mut self) -> Result<Gateway> {
         let store = self.store().await?;
         self.checks.push(Box::new(StoreCheck(store.clone())));
         let registry = Registry::new(store.clone(), self.clock.clone());
@@ -55,10 +63,33 @@ impl Cluster<'_> {
             stop.cancelled().await;
             Ok(())
         });
+        let door = self.door(&registry, roles)?;
         let policy = self.policy.unwrap_or_else(|| watch::channel(Arc::new(default_policy())).1);
         let cluster = self.settings.cluster_name.as_arc().clone();
         let auditor = Auditor::new(self.journal, self.redactor, policy, cluster, self.clock);
-        Ok(Gateway::new(registry, auditor, roles))
+        Ok(Gateway::new(registry, auditor, door))
+    }
+
+    fn door(&mut self, registry: &Registry, roles: watch::Receiver<Arc<Snapshot>>) -> Result<Door> {
+        let identities = Identities {
+            settings: &self.settings.access,
+            data: self.data,
+            clock: &self.clock,
+            supervisor: self.supervisor,
+        };
+        let (sources, _) = identities.open(registry)?;
+        let refusals = Refusals::new(self.journal.clone(), self.clock.clone());
+        let (counted, stop) = (refusals.clone(), self.supervisor.stop(Phase::Movers));
+        self.supervisor.spawn(Phase::Movers, "refusals", async move {
+            counted.run(&stop).await;
+            Ok(())
+        });
+        Ok(Door {
+            authenticator: Authenticator::new(self.tokens.clone(), sources, self.clock.clone()),
+            limits: Limits::new(bounds(&self.settings.access), Ticks::system()),
+            refusals,
+            roles,
+        })
     }
 
     async fn store(&self) -> Result<Arc<dyn Store>> {
@@ -81,6 +112,21 @@ impl Cluster<'_> {
         Ok(Arc::new(store.with_context(|| {
             format!("--etcd-servers {} cannot be used", self.settings.etcd_servers.join(","))
         })?))
+    }
+}
+
+fn bounds(settings: &AccessSettings) -> Bounds {
+    let rate = |per_second: u32| {
+        let burst = NonZeroU32::new(per_second.saturating_mul(2))?;
+        Some(Rate { per_second: NonZeroU32::new(per_second)?, burst })
+    };
+    Bounds {
+        address: rate(settings.max_address_rate),
+        user: rate(settings.max_user_rate),
+        reads: settings.max_requests_inflight as usize,
+        writes: settings.max_mutating_requests_inflight as usize,
+        streams: settings.max_watches as usize,
+        ..Bounds::default()
     }
 }
 

@@ -19,7 +19,11 @@ pub(crate) fn tls(settings: &Settings, data: &Path, clock: &Clock) -> Result<Arc
         }
         _ => Identity::self_signed(data, names(settings), clock)?,
     };
-    identity.server_config(Clients::Anonymous).context("TLS cannot be served")
+    let clients = match settings.access.client_ca_file {
+        Some(_) => Clients::MayShowCertificate,
+        None => Clients::Anonymous,
+    };
+    identity.server_config(clients).context("TLS cannot be served")
 }
 
 fn names(settings: &Settings) -> Vec<String> {

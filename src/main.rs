@@ -18,6 +18,7 @@ mod deployment_key;
 mod engines;
 mod exit;
 mod flaws;
+mod identities;
 mod inputs;
 mod lag;
 mod listener;

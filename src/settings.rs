@@ -6,6 +6,10 @@ use api::cluster::ClusterName;
 use clap::{Args, ValueEnum};
 use ingest::log::kafka::KafkaOptions;
 
+mod access;
+
+pub(crate) use self::access::AccessSettings;
+
 /// A part of the pipeline that a process can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Role {
@@ -126,6 +130,9 @@ pub(crate) struct Settings {
     /// Further name or address that the self-signed certificate is for
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) tls_san: Vec<String>,
+    /// Who the gateway knows
+    #[command(flatten)]
+    pub(crate) access: AccessSettings,
     /// Time that a shutdown may take in all
     #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = duration)]
     pub(crate) grace_period: Duration,

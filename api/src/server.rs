@@ -27,7 +27,7 @@ use crate::{
     connections::{MAX_CONNECTIONS, Places},
     early,
     errors::ApiError,
-    gateway::entry::{self, Entry},
+    gateway::entry,
     metrics,
     routes::{Api, Routes},
 };
@@ -109,7 +109,7 @@ impl Listener {
 /// The whole HTTP surface.
 pub fn router(api: Api) -> Router {
     let tokens = api.tokens.clone();
-    let entry = Entry { gateway: api.gateway.clone(), tokens: tokens.clone() };
+    let gateway = api.gateway.clone();
     Routes::of(&api)
         .into_router()
         .fallback(unknown_route)
@@ -117,7 +117,7 @@ pub fn router(api: Api) -> Router {
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(CompressionLayer::new())
         .layer(middleware::from_fn_with_state(tokens, auth::require_token))
-        .layer(middleware::from_fn_with_state(entry, entry::divert))
+        .layer(middleware::from_fn_with_state(gateway, entry::divert))
         .layer(CatchPanicLayer::custom(|_| {
             ApiError::new(
                 axum::http::StatusCode::INTERNAL_SERVER_ERROR,

@@ -60,6 +60,17 @@ pub enum Fact {
         /// Where the first [`MAX_PLACES`] of them stood.
         places: Vec<String>,
     },
+    /// The gateway refused requests that have no record of their own, because one user or address had sent too many.
+    Refused {
+        /// Who: `user NAME`, `address IP`, or `others` where too many were refused to be told apart.
+        who: String,
+        /// The HTTP status that they got.
+        code: u16,
+        /// How many, without those that have a record of their own.
+        count: u64,
+        /// Since when they were counted.
+        since: Timestamp,
+    },
     /// Another audit policy is in force.
     PolicyChanged {
         /// SHA-256 of the policy before, if there was one.
@@ -155,6 +166,9 @@ impl fmt::Display for Fact {
                 write!(f, "refused {count} items for cluster {cluster}:")?;
                 reasons.iter().try_for_each(|(reason, n)| write!(f, " {reason} {n}"))
             }
+            Self::Refused { who, code, count, since } => {
+                write!(f, "refused {count} more requests of {who} with {code} since {since}")
+            }
             Self::PolicyChanged { new, .. } => write!(f, "the audit policy changed to {new}"),
             Self::RulesChanged { new, .. } => write!(f, "the redaction rules changed to {new}"),
             Self::Retention { days } => write!(f, "retention ended for {}", days.join(", ")),
@@ -195,6 +209,12 @@ mod tests {
                 count: 2,
                 reasons: [("malformed".to_owned(), 2)].into(),
                 places: vec!["item 1, line 2, byte 9".into()],
+            },
+            Fact::Refused {
+                who: "user eve".into(),
+                code: 403,
+                count: 7,
+                since: Timestamp::from_micros(1_767_323_045_000_006),
             },
             Fact::PolicyChanged { old: None, new: "aa".into() },
             Fact::RulesChanged { old: Some("aa".into()), new: "bb".into() },

@@ -245,6 +245,11 @@ impl Caller {
         Self { token: token.to_owned(), ..self.clone() }
     }
 
+    /// The same server by another client.
+    pub(crate) fn with_http(&self, http: reqwest::Client) -> Self {
+        Self { http, ..self.clone() }
+    }
+
     /// A request.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.url));

@@ -98,8 +98,8 @@ pub struct Bounds {
 }
 
 impl Default for Bounds {
-    /// In flight what kube-apiserver allows. Rates are those that no client of Kubernetes comes near with its own
-    /// limits, and that leave one machine some air.
+    /// In flight what kube-apiserver allows. Rates are far above what clients of Kubernetes allow themselves, and hold
+    /// one that runs wild.
     fn default() -> Self {
         let rate = |per_second, burst| {
             NonZeroU32::new(per_second)
@@ -107,9 +107,9 @@ impl Default for Bounds {
                 .map(|(per_second, burst)| Rate { per_second, burst })
         };
         Self {
-            address: rate(5_000, 10_000),
+            address: rate(20_000, 40_000),
             failures: rate(5, 50),
-            user: rate(2_500, 5_000),
+            user: rate(10_000, 20_000),
             reads: 400,
             writes: 200,
             streams: 10_000,

@@ -39,7 +39,7 @@ impl RequestInfo {
     /// # Errors
     /// When the path names a verb and nothing that it is about.
     pub fn new(method: &str, path: &str, query: Option<&str>) -> Result<Self, Unclear> {
-        let mut info = Self { path: path.to_owned(), verb: lower(method), ..Self::default() };
+        let mut info = Self::of_path(method, path);
         let mut parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         let is_core = match parts.first() {
             Some(&"api") => true,
@@ -73,6 +73,11 @@ impl RequestInfo {
         info.place(&parts);
         info.refine(query);
         Ok(info)
+    }
+
+    /// A request that is about no resource.
+    pub fn of_path(method: &str, path: &str) -> Self {
+        Self { path: path.to_owned(), verb: lower(method), ..Self::default() }
     }
 
     fn place(&mut self, parts: &[&str]) {

@@ -1,22 +1,21 @@
 //! The path of a request through the gateway.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use axum::{
     body::Body,
     extract::Request,
-    http::{HeaderName, HeaderValue, Method, request::Parts},
+    http::{HeaderName, HeaderValue, Method, header::InvalidHeaderValue, request::Parts},
     response::{IntoResponse, Response},
 };
 use ingest::{journal::AppendError, time::Timestamp};
-use tokio::sync::watch;
 
 use super::{
     answer::Answer,
     audit::{Auditor, Trail},
-    authz::{Attributes, Snapshot, refusal},
     body::MAX_BODY_BYTES,
     discovery,
+    door::{Admission, Door, TurnedAway},
     negotiate::Accepted,
     registry::Registry,
     request::RequestInfo,
@@ -36,22 +35,13 @@ static AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 pub struct Gateway {
     registry: Registry,
     auditor: Auditor,
-    roles: watch::Receiver<Arc<Snapshot>>,
-}
-
-/// Where a request comes from.
-#[derive(Clone, Debug)]
-pub struct Origin {
-    /// Who has shown who they are.
-    pub user: UserInfo,
-    /// The address of the connection's other end.
-    pub peer: Option<IpAddr>,
+    door: Door,
 }
 
 impl Gateway {
     /// A gateway over these parts.
-    pub fn new(registry: Registry, auditor: Auditor, roles: watch::Receiver<Arc<Snapshot>>) -> Self {
-        Self { registry, auditor, roles }
+    pub fn new(registry: Registry, auditor: Auditor, door: Door) -> Self {
+        Self { registry, auditor, door }
     }
 
     /// Whether a path is the gateway's.
@@ -60,45 +50,55 @@ impl Gateway {
         matches!(first, "api" | "apis" | "version" | "openapi")
     }
 
-    /// Answers a request of somebody who is not known: 401, and one record of it.
-    pub(crate) async fn refuse(&self, parts: &Parts, peer: Option<IpAddr>, has_shown: bool) -> Status {
-        let path = percent_decoded(parts.uri.path());
-        let uri = parts.uri.path_and_query().map_or(parts.uri.path(), |uri| uri.as_str());
-        let info = match RequestInfo::new(parts.method.as_str(), &path, parts.uri.query()) {
-            Ok(info) => info,
-            Err(unclear) => return Status::bad_request(unclear.to_string()),
-        };
-        let trail = self.auditor.begin(&info, uri, &UserInfo::default(), &parts.headers, peer);
-        let why = if has_shown {
-            "Authentication failed, attempted: bearer"
-        } else {
-            "Authentication failed, no credentials provided"
-        };
-        match trail.unauthenticated(why).await {
-            Ok(()) => Status::unauthorized(),
-            Err(error) => unrecorded(error),
-        }
-    }
-
-    /// Serves one request of somebody who is known.
-    pub async fn serve(&self, request: Request, origin: Origin) -> Response {
+    /// Serves one request.
+    pub async fn serve(&self, request: Request, peer: Option<IpAddr>) -> Response {
         let (parts, body) = request.into_parts();
         let path = percent_decoded(parts.uri.path());
-        let info = match RequestInfo::new(parts.method.as_str(), &path, parts.uri.query()) {
-            Ok(info) => info,
-            Err(unclear) => return Status::bad_request(unclear.to_string()).into_response(),
+        let (info, unclear) = match RequestInfo::new(parts.method.as_str(), &path, parts.uri.query()) {
+            Ok(info) => (info, None),
+            Err(unclear) => {
+                let info = RequestInfo::of_path(parts.method.as_str(), &path);
+                (info, Some(Status::bad_request(unclear.to_string())))
+            }
         };
-        let uri = parts.uri.path_and_query().map_or(parts.uri.path(), |uri| uri.as_str()).to_owned();
-        let mut trail = self.auditor.begin(&info, &uri, &origin.user, &parts.headers, origin.peer);
+        let user = match self.door.identify(&parts, peer).await {
+            Ok(user) => user,
+            Err(turned) => return self.turn_away(*turned, &info, &parts, peer).await,
+        };
+        let mut admission = self.door.admit(&user, &info, &parts.headers);
+        if let (Ok(_), Some(status)) = (&admission.outcome, unclear) {
+            admission.outcome = Err(status);
+        }
+        if let (Err(status), false) = (&admission.outcome, admission.is_recorded) {
+            return status.clone().into_response();
+        }
+        let uri = uri(&parts);
+        let mut trail = self.auditor.begin(&info, uri, &user, &parts.headers, peer);
         let audit_id = HeaderValue::from_str(trail.audit_id());
-        let mut response = match trail.open(info.is_mutating(), MAX_BODY_BYTES).await {
-            Ok(()) => self.opened(&info, &parts, body, &origin.user, trail).await,
+        let may_change = info.is_mutating() && admission.outcome.is_ok();
+        let response = match trail.open(may_change, MAX_BODY_BYTES).await {
+            Ok(()) => self.opened(&info, &parts, body, admission, trail).await,
             Err(error) => unrecorded(error).into_response(),
         };
-        if let Ok(id) = audit_id {
-            response.headers_mut().insert(AUDIT_ID.clone(), id);
-        }
-        response
+        with_audit_id(response, audit_id)
+    }
+
+    /// Answers a request of somebody who is not known, and records it where it was not counted only.
+    async fn turn_away(
+        &self,
+        turned: TurnedAway,
+        info: &RequestInfo,
+        parts: &Parts,
+        peer: Option<IpAddr>,
+    ) -> Response {
+        let Some(recorded) = turned.recorded else { return turned.told.into_response() };
+        let trail = self.auditor.begin(info, uri(parts), &UserInfo::default(), &parts.headers, peer);
+        let audit_id = HeaderValue::from_str(trail.audit_id());
+        let status = match trail.refused(&recorded).await {
+            Ok(()) => turned.told,
+            Err(error) => unrecorded(error),
+        };
+        with_audit_id(status.into_response(), audit_id)
     }
 
     /// What comes after the opening record, up to the closing one.
@@ -107,12 +107,21 @@ impl Gateway {
         info: &RequestInfo,
         parts: &Parts,
         body: Body,
-        user: &UserInfo,
+        admission: Admission,
         mut trail: Trail,
     ) -> Response {
-        if let Err(status) = self.authorize(info, user, &mut trail) {
-            return close(trail, Err(status)).await;
+        if let Some(other) = &admission.acts_as {
+            trail.impersonates(other);
         }
+        if let Some(verdict) = admission.verdict {
+            let decision = if verdict.is_allowed { "allow" } else { "forbid" };
+            trail.annotate("authorization.k8s.io/decision", decision);
+            trail.annotate("authorization.k8s.io/reason", verdict.reason);
+        }
+        let place = match admission.outcome {
+            Ok(place) => place,
+            Err(status) => return close(trail, Err(status)).await,
+        };
         if !info.is_resource {
             return match discovery::answer(&info.path, &parts.headers) {
                 Some(response) => close(trail, Ok(response)).await,
@@ -124,7 +133,7 @@ impl Gateway {
             Err(status) => return close(trail, Err(status)).await,
         };
         if info.verb == "watch" {
-            return call.watch(trail).await;
+            return call.watch(trail, place).await;
         }
         let accepted = call.accepted;
         let answered = tokio::time::timeout(REQUEST_TIME, call.run(body, &mut trail)).await;
@@ -132,18 +141,6 @@ impl Gateway {
             .unwrap_or_else(|_| Err(Status::timeout("request did not complete within the allotted timeout")));
         let written = answered.and_then(|answer| write(&answer, accepted, self.registry.now(), &mut trail));
         close(trail, written).await
-    }
-
-    fn authorize(&self, info: &RequestInfo, user: &UserInfo, trail: &mut Trail) -> Result<(), Status> {
-        let attributes = Attributes::of(user, info);
-        let verdict = self.roles.borrow().authorize(&attributes);
-        let decision = if verdict.is_allowed { "allow" } else { "forbid" };
-        trail.annotate("authorization.k8s.io/decision", decision);
-        trail.annotate("authorization.k8s.io/reason", verdict.reason.clone());
-        if verdict.is_allowed {
-            return Ok(());
-        }
-        Err(Status::forbidden(Qualified::of(info), &info.name, &refusal(&attributes, &verdict.reason)))
     }
 
     fn call<'c>(&'c self, info: &'c RequestInfo, parts: &'c Parts) -> Result<Call<'c>, Status> {
@@ -206,6 +203,17 @@ pub(super) fn unrecorded(error: AppendError) -> Status {
             Status::unavailable(format!("the request cannot be recorded: {error}"), 1)
         }
     }
+}
+
+fn uri(parts: &Parts) -> &str {
+    parts.uri.path_and_query().map_or(parts.uri.path(), |uri| uri.as_str())
+}
+
+fn with_audit_id(mut response: Response, id: Result<HeaderValue, InvalidHeaderValue>) -> Response {
+    if let Ok(id) = id {
+        response.headers_mut().insert(AUDIT_ID.clone(), id);
+    }
+    response
 }
 
 /// A path as upstream reads it: decoded, so that an escaped slash is a slash.

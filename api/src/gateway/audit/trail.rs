@@ -163,14 +163,12 @@ impl Trail {
         self.stage(Stage::ResponseComplete).await
     }
 
-    /// Records that nobody was known by what was shown: the only record of such a request.
+    /// Records that a request was refused before anybody was known: its only record.
     ///
     /// # Errors
     /// When it cannot be recorded.
-    pub async fn unauthenticated(mut self, why: &str) -> Result<(), AppendError> {
-        let mut status = Status::unauthorized();
-        why.clone_into(&mut status.message);
-        self.event.response_status = Some(ResponseStatus::of(&status));
+    pub async fn refused(mut self, status: &Status) -> Result<(), AppendError> {
+        self.event.response_status = Some(ResponseStatus::of(status));
         self.stage(Stage::ResponseStarted).await
     }
 

@@ -20,6 +20,7 @@ use crate::gateway::{
 };
 
 mod issue;
+mod stored;
 
 pub use self::issue::{Bound, Issued, TokenSpec};
 
@@ -97,7 +98,7 @@ pub struct ServiceAccounts {
     audiences: Vec<String>,
     key: SigningKey,
     public: Keys,
-    further: Option<Followed<Keys>>,
+    further: Vec<Followed<Keys>>,
     objects: Arc<dyn Objects>,
     clock: Clock,
 }
@@ -109,7 +110,7 @@ impl ServiceAccounts {
         issuer: String,
         audiences: Vec<String>,
         key: SigningKey,
-        further: Option<Followed<Keys>>,
+        further: Vec<Followed<Keys>>,
         objects: Arc<dyn Objects>,
         clock: Clock,
     ) -> Self {
@@ -123,10 +124,8 @@ impl ServiceAccounts {
         if claimed_issuer(token)? != self.issuer {
             return None;
         }
-        let keys = match &self.further {
-            Some(further) => self.public.clone().and(&further.current()),
-            None => self.public.clone(),
-        };
+        let further = self.further.iter().map(Followed::current);
+        let keys = further.fold(self.public.clone(), |keys, more| keys.and(&more));
         let token: Token = keys.verify(token, &ALGORITHMS).ok()?;
         let end = token.times.end(self.clock.now())?;
         let account = &token.kubernetes.serviceaccount;

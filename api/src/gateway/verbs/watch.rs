@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::Call;
 use crate::gateway::{
     audit::Trail,
+    limits::Place,
     negotiate::{Included, Shape, Version},
     object::Object,
     registry::{ListOptions, Registry},
@@ -79,8 +80,8 @@ impl TableFeed {
 }
 
 impl Call<'_> {
-    /// Answers with a stream that is recorded at its begin and its end.
-    pub(in crate::gateway) async fn watch(&self, mut trail: Trail) -> Response {
+    /// Answers with a stream that is recorded at its begin and its end, and holds its place until then.
+    pub(in crate::gateway) async fn watch(&self, mut trail: Trail, place: Place) -> Response {
         let (started, watch, feed, objects) = match self.begin().await {
             Ok(begun) => begun,
             Err(status) => {
@@ -99,6 +100,7 @@ impl Call<'_> {
         let time = self.time();
         tokio::spawn(async move {
             feed.run(watch, objects, time).await;
+            drop(place);
             if let Err(error) = trail.complete(Ok(StatusCode::OK.as_u16())).await {
                 tracing::error!(%error, "the end of a watch could not be recorded");
             }

@@ -42,7 +42,7 @@ fn cluster() -> Cluster {
     let clock = Clock::from_fn(move || Timestamp::from_micros(read.load(Ordering::Relaxed) * 1_000_000));
     let key = SigningKey::own(&folder.path().join("key")).unwrap();
     let issuer = "https://issuer".to_owned();
-    let accounts = ServiceAccounts::new(issuer, Vec::new(), key, None, shelf.clone(), clock);
+    let accounts = ServiceAccounts::new(issuer, Vec::new(), key, Vec::new(), shelf.clone(), clock);
     Cluster { accounts, shelf, second, folder }
 }
 
@@ -140,9 +140,9 @@ async fn a_former_key_is_accepted_where_its_public_half_is_given() {
         let (shelf, clock) = (cluster.shelf.clone(), cluster.accounts.clock.clone());
         ServiceAccounts::new("https://issuer".to_owned(), Vec::new(), key, further, shelf, clock)
     };
-    assert!(with(None).holder(&issued.token).await.is_none());
+    assert!(with(Vec::new()).holder(&issued.token).await.is_none());
     let further = Followed::open(&public, Keys::from_pem).unwrap();
-    assert!(with(Some(further)).holder(&issued.token).await.is_some());
+    assert!(with(vec![further]).holder(&issued.token).await.is_some());
 }
 
 #[test]

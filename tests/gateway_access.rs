@@ -1,0 +1,272 @@
+//! Who gets into the Kubernetes API of the built binary, as whom, and what they may do there.
+
+#![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
+
+#[path = "support/server.rs"]
+mod server;
+
+use std::{fs, path::Path};
+
+use api::gateway::authn::signing_key::SigningKey;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose,
+};
+use reqwest::{Certificate, Identity, Method, StatusCode};
+use serde_json::{Value, json};
+use server::{Caller, Server, eventually};
+
+async fn send(caller: &Caller, method: Method, path: &str, body: Value) -> (StatusCode, Value) {
+    let request = caller.request(method, path);
+    let request = if body.is_null() { request } else { request.json(&body) };
+    let response = request.send().await.unwrap();
+    (response.status(), response.json().await.unwrap_or_default())
+}
+
+async fn get(caller: &Caller, path: &str) -> (StatusCode, Value) {
+    send(caller, Method::GET, path, Value::Null).await
+}
+
+/// A file of static tokens: each user's token is its name with `-token` behind it.
+fn token_file(folder: &Path) -> String {
+    let path = folder.join("tokens.csv");
+    fs::write(&path, "alice-token,alice,1,\"dev\"\nroot-token,root,2,\"system:masters\"\nbob-token,bob,3\n")
+        .unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// The newest event that a query finds.
+async fn event(caller: &Caller, query: &str) -> Value {
+    eventually(query, async || {
+        let request = caller.get("/v1/events").query(&[("q", query), ("limit", "1")]);
+        let found: Value = request.send().await.unwrap().json().await.unwrap();
+        found["items"].get(0).map(|item| item["event"].clone())
+    })
+    .await
+}
+
+/// An authority, and what makes clients of it.
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    fn client(&self, name: &str, group: &str) -> Identity {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.distinguished_name.push(DnType::OrganizationName, group);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        Identity::from_pem(format!("{}{}", certificate.pem(), key.serialize_pem()).as_bytes()).unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_certificate_says_who_somebody_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let file = folder.path().join("clients.pem");
+    fs::write(&file, ours.0.pem()).unwrap();
+    let server = Server::start(&["--client-ca-file", file.to_str().unwrap()]).await;
+    let ca = fs::read(server.data().join("ca.pem")).unwrap();
+    let with = |identity: Identity| {
+        let ca = Certificate::from_pem(&ca).unwrap();
+        let http = reqwest::Client::builder().tls_certs_only([ca]).identity(identity).build().unwrap();
+        server.call().with_token("").with_http(http)
+    };
+    let (status, _) = get(&with(ours.client("root", "system:masters")), "/api/v1/pods").await;
+    assert_eq!(status, StatusCode::OK);
+    let (status, refused) = get(&with(ours.client("alice", "dev")), "/api/v1/secrets").await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "{refused}");
+    assert_eq!(
+        refused["message"],
+        "secrets is forbidden: User \"alice\" cannot list resource \"secrets\" in API group \"\" at the cluster scope"
+    );
+    let (status, _) = get(&with(theirs.client("root", "system:masters")), "/api/v1/nodes").await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED, "somebody else signed it");
+
+    let caller = server.call();
+    let seen = event(&caller, "cluster:local resource:pods user:root stage:ResponseComplete").await;
+    assert_eq!(seen["user"]["groups"], json!(["system:masters", "system:authenticated"]));
+    assert!(seen["user"]["extra"].to_string().contains("X509SHA256="), "{seen}");
+    let seen = event(&caller, "cluster:local resource:nodes code:401").await;
+    assert_eq!(seen["stage"], "ResponseStarted");
+    assert_eq!(seen["responseStatus"]["message"], "Authentication failed, attempted: x509");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_static_token_says_who_somebody_is_and_its_file_is_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = token_file(folder.path());
+    let server = Server::start(&["--token-auth-file", &file]).await;
+    let root = server.call().with_token("root-token");
+    assert_eq!(get(&root, "/api/v1/pods").await.0, StatusCode::OK);
+    let carol = server.call().with_token("carol-token");
+    assert_eq!(get(&carol, "/api/v1/pods").await.0, StatusCode::UNAUTHORIZED);
+    fs::write(&file, "carol-token,carol,9,system:masters\n").unwrap();
+    eventually("the changed file in force", async || {
+        (get(&carol, "/api/v1/pods").await.0 == StatusCode::OK).then_some(())
+    })
+    .await;
+    assert_eq!(get(&root, "/api/v1/pods").await.0, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_file_of_tokens_ends_the_start_with_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tokens.csv");
+    fs::write(&file, "good,alice,1\nbad,bob\n").unwrap();
+    let mut server = Server::stopped(&["--token-auth-file", file.to_str().unwrap()]);
+    server.spawn();
+    assert_eq!(server.ended().await.code(), Some(2));
+    assert!(server.log().contains("tokens.csv: line 2: expected token,user,uid"), "{}", server.log());
+}
+
+/// The public half of a key as a JWK set, by way of its certificate request's DER.
+fn jwks(pair: &KeyPair) -> Value {
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    // An uncompressed point: 4, x, y.
+    let point = pair.public_key_raw();
+    let (x, y) = point[1..].split_at(32);
+    let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    json!({ "keys": [{ "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "x": part(x), "y": part(y) }] })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_token_of_the_issuer_says_who_somebody_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let pair = KeyPair::generate().unwrap();
+    let (key, file) =
+        (SigningKey::parse(pair.serialize_pem().as_bytes()).unwrap(), folder.path().join("jwks"));
+    fs::write(&file, jwks(&pair).to_string()).unwrap();
+    let issuer = "https://login.example.com";
+    let server = Server::start(&[
+        "--oidc-issuer-url",
+        issuer,
+        "--oidc-client-id",
+        "kubernetes",
+        "--oidc-jwks-file",
+        file.to_str().unwrap(),
+        "--oidc-username-prefix",
+        "sso:",
+        "--oidc-groups-claim",
+        "groups",
+        "--oidc-groups-prefix",
+        "sso:",
+        "--oidc-signing-algs",
+        "ES256",
+    ])
+    .await;
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let token = |audience: &str, end: u64| {
+        let claims = json!({ "iss": issuer, "aud": audience, "sub": "dora", "groups": ["ops"], "exp": end });
+        server.call().with_token(&key.sign(&claims).unwrap())
+    };
+    let (status, refused) = get(&token("kubernetes", now + 600), "/api/v1/pods").await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert!(refused["message"].as_str().unwrap().contains("User \"sso:dora\" cannot list"), "{refused}");
+    assert_eq!(get(&token("another", now + 600), "/api/v1/pods").await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(get(&token("kubernetes", now - 600), "/api/v1/pods").await.0, StatusCode::UNAUTHORIZED);
+    let seen = event(&server.call(), "cluster:local user:\"sso:dora\" code:403").await;
+    assert_eq!(seen["user"]["groups"], json!(["sso:ops", "system:authenticated"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_guesses_is_slowed_and_counted() {
+    let mut server = Server::start(&[]).await;
+    let stranger = server.call().with_token("guess");
+    let mut slowed = 0;
+    for _ in 0..120 {
+        let response = stranger.get("/api/v1/secrets").send().await.unwrap();
+        match response.status() {
+            StatusCode::UNAUTHORIZED => {}
+            StatusCode::TOO_MANY_REQUESTS => {
+                assert_eq!(response.headers()["retry-after"], "1");
+                slowed += 1;
+            }
+            other => panic!("{other}"),
+        }
+    }
+    assert!(slowed > 0, "120 guesses in a row are more than an address has");
+    // What was counted is recorded at the end, too.
+    assert!(server.stop().await.success());
+    server.run().await;
+    let caller = server.call();
+    caller.until_count("cluster:local resource:secrets code:401", 20).await;
+    caller.until_count("kind:pipeline \"with 401\"", 1).await;
+    let completeness = caller.json("/v1/completeness").await;
+    assert_eq!(completeness["complete"], true, "{completeness}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_who_may_acts_as_somebody_else_and_is_recorded_as_both() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&["--token-auth-file", &token_file(folder.path())]).await;
+    let root = server.call().with_token("root-token");
+    let acts = async |caller: &Caller, path: &str, user: &str| {
+        let request = caller.get(path).header("impersonate-user", user).header("impersonate-group", "dev");
+        let response = request.send().await.unwrap();
+        (response.status(), response.json::<Value>().await.unwrap())
+    };
+    let (status, refused) = acts(&root, "/api/v1/pods", "carol").await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert_eq!(
+        refused["message"],
+        "pods is forbidden: User \"carol\" cannot list resource \"pods\" in API group \"\" at the cluster scope"
+    );
+    let alice = server.call().with_token("alice-token");
+    let (status, refused) = acts(&alice, "/api/v1/nodes", "root").await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert_eq!(
+        refused["message"],
+        "users \"root\" is forbidden: User \"alice\" cannot impersonate resource \"users\" in API group \"\" at the \
+         cluster scope"
+    );
+    let caller = server.call();
+    let seen = event(&caller, "cluster:local resource:pods user:root stage:ResponseComplete").await;
+    assert_eq!(
+        seen["impersonatedUser"],
+        json!({"username": "carol", "groups": ["dev", "system:authenticated"]})
+    );
+    assert_eq!(seen["annotations"]["authorization.k8s.io/decision"], "forbid");
+    let seen = event(&caller, "cluster:local resource:nodes user:alice stage:ResponseComplete").await;
+    assert_eq!((&seen["impersonatedUser"], &seen["annotations"]), (&Value::Null, &Value::Null));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_holds_its_place_until_its_reader_goes() {
+    let server = Server::start(&["--max-watches", "1"]).await;
+    let caller = server.call();
+    let watch = async || caller.get("/api/v1/configmaps?watch=true").send().await.unwrap();
+    let first = watch().await;
+    assert_eq!(first.status(), StatusCode::OK);
+    let second = watch().await;
+    assert_eq!(second.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(second.headers()["retry-after"], "1");
+    assert_eq!(second.json::<Value>().await.unwrap()["reason"], "TooManyRequests");
+    assert_eq!(get(&caller, "/api/v1/configmaps").await.0, StatusCode::OK, "reads have their own places");
+    drop(first);
+    eventually("a free place", async || (watch().await.status() == StatusCode::OK).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_asks_for_too_much_is_told_when_to_come_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let server =
+        Server::start(&["--token-auth-file", &token_file(folder.path()), "--max-user-rate", "1"]).await;
+    let root = server.call().with_token("root-token");
+    let mut codes = Vec::new();
+    for _ in 0..4 {
+        codes.push(root.get("/api/v1/pods").send().await.unwrap().status().as_u16());
+    }
+    assert!(codes.starts_with(&[200, 200]) && codes.contains(&429), "{codes:?}");
+    assert_eq!(get(&server.call(), "/api/v1/pods").await.0, StatusCode::OK, "another user is another matter");
+    let seen = event(&server.call(), "cluster:local user:root code:429").await;
+    assert_eq!(seen["responseStatus"]["reason"], "TooManyRequests");
+}
