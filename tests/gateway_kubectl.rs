@@ -100,3 +100,41 @@ async fn a_watch_prints_a_row_for_each_change() {
     watch.kill().unwrap();
     watch.wait().unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_are_validated_applied_and_explained_as_the_documents_say() {
+    let server = Server::start(&[]).await;
+    let Some(kubectl) = Kubectl::of(&server) else { return };
+    let text = |data: &str| {
+        format!("kind: ConfigMap\napiVersion: v1\nmetadata: {{name: a, namespace: default}}\n{data}")
+    };
+    let created = kubectl.with_input(&["create", "-f", "-"], &text("data: {x: '1'}"));
+    assert_eq!(created.out, "configmap/a created\n", "{created:?}");
+    // kubectl says once that it adds what it remembers the last state by.
+    assert_eq!(kubectl.apply(&text("data: {x: '2', z: '3'}")), "configmap/a configured\n");
+    assert_eq!(kubectl.apply(&text("data: {z: '3'}")), "configmap/a configured\n");
+    assert_eq!(kubectl.out(&["get", "configmap", "a", "-o", "jsonpath={.data}"]), r#"{"z":"3"}"#);
+    let refused = kubectl.with_input(&["create", "-f", "-"], &text("datum: {x: '1'}"));
+    assert!(!refused.ok && refused.err.contains("unknown field \"datum\""), "{refused:?}");
+    let explained = kubectl.out(&["explain", "deployment.spec.template.spec.containers.resources.limits"]);
+    assert!(explained.contains("FIELD: limits <map[string]Quantity>"), "{explained}");
+    let explained = kubectl.out(&["explain", "cronjobs", "--recursive"]);
+    assert!(explained.contains("jobTemplate\t<JobTemplateSpec> -required-"), "{explained}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_is_kept_by_its_tag() {
+    let server = Server::start(&[]).await;
+    let caller = server.call();
+    let index = caller.json("/openapi/v3").await;
+    let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap().to_owned();
+    let document = caller.get(&url).send().await.unwrap();
+    let tag = document.headers()["etag"].clone();
+    assert!(document.headers()["cache-control"].to_str().unwrap().contains("immutable"));
+    let document: Value = document.json().await.unwrap();
+    let patch = &document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
+    assert_eq!(patch["x-kubernetes-group-version-kind"]["kind"], "Deployment");
+    let again = caller.get(&url).header("if-none-match", tag).send().await.unwrap();
+    assert_eq!(again.status(), 304);
+    assert_eq!(caller.json("/openapi/v2").await["swagger"], "2.0");
+}

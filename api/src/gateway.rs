@@ -13,6 +13,7 @@ pub mod impersonation;
 pub mod limits;
 pub mod negotiate;
 pub mod object;
+pub mod openapi;
 pub mod refusals;
 pub mod registry;
 pub mod request;

@@ -18,6 +18,9 @@ const MAJOR: &str = "1";
 const MINOR: &str = "36";
 const GIT_VERSION: &str = "v1.36.3";
 
+/// The same, as OpenAPI documents have it.
+pub(super) const KUBERNETES_VERSION: &str = "1.36";
+
 /// The parameters that a client asks for aggregated discovery with, and an answer carries.
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 

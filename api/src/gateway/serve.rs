@@ -17,6 +17,7 @@ use super::{
     discovery,
     door::{Admission, Door, TurnedAway},
     negotiate::Accepted,
+    openapi,
     registry::Registry,
     request::RequestInfo,
     resources::resources,
@@ -123,7 +124,9 @@ impl Gateway {
             Err(status) => return close(trail, Err(status)).await,
         };
         if !info.is_resource {
-            return match discovery::answer(&info.path, &parts.headers) {
+            let document = discovery::answer(&info.path, &parts.headers)
+                .or_else(|| openapi::answer(&info.path, parts.uri.query(), &parts.headers));
+            return match document {
                 Some(response) => close(trail, Ok(response)).await,
                 None => close(trail, Err(Status::no_such_resource())).await,
             };
