@@ -8,6 +8,7 @@ use api::{
     gateway::serve::Gateway,
     health::{Check, Health},
     intake::{Bounds, Intake, delivery::Delivery},
+    keys::Keys,
     later::Later,
     prometheus::MetricsPage,
     rebuild::Rebuilder,
@@ -40,6 +41,7 @@ use crate::{
     cluster::Cluster,
     data_folder::{DataFolder, ServerFile},
     deployment_key,
+    encryption::Encryption,
     engines::Engines,
     exit,
     inputs::Inputs,
@@ -88,7 +90,7 @@ struct Parts {
 /// When a setting, the folder or the address cannot be used: then nothing was started.
 pub(crate) async fn assemble(settings: Settings, metrics: MetricsPage, clock: Clock) -> Result<Running> {
     exit::usage(check(&settings))?;
-    let Inputs { rules, policy, key } = exit::usage(Inputs::read(&settings))?;
+    let Inputs { rules, policy, key, encryption } = exit::usage(Inputs::read(&settings))?;
     let data = DataFolder::open(&settings.data_dir)?;
     let instance: Arc<str> = data.instance(settings.instance.as_deref())?.into();
     let tls = listener::tls(&settings, data.path(), &clock)?;
@@ -105,7 +107,7 @@ pub(crate) async fn assemble(settings: Settings, metrics: MetricsPage, clock: Cl
     let tokens = parts.tokens().await?;
     let redactors = redactors(rules, &key);
     let intake = parts.intake(&redactors, &key)?;
-    let gateway = parts.gateway(&tokens, &redactors, policy.as_ref()).await?;
+    let (gateway, keys) = parts.gateway(&tokens, &redactors, policy.as_ref(), encryption).await?.unzip();
     parts.chronicle(redactors, policy);
     parts.recorder();
     let index = parts.indexer().await?;
@@ -114,7 +116,7 @@ pub(crate) async fn assemble(settings: Settings, metrics: MetricsPage, clock: Cl
         .filter(|_| parts.settings.runs(Role::Query))
         .map(|(index, rebuilder)| parts.query(index, rebuilder));
     let url = url_of(listener.address());
-    let api = Api { tokens, health: parts.health(), metrics, intake, gateway, query };
+    let api = Api { tokens, health: parts.health(), metrics, intake, gateway, keys, query };
     parts.listen(listener, api, tls);
     data.publish(&ServerFile { url: url.clone(), pid: std::process::id() })?;
     Ok(Running { supervisor: parts.supervisor, data, url, journal: parts.journal })
@@ -250,7 +252,8 @@ impl Parts {
         tokens: &Tokens,
         redactors: &Redactors,
         policy: Option<&Watched<Loaded>>,
-    ) -> Result<Option<Gateway>> {
+        encryption: Encryption,
+    ) -> Result<Option<(Gateway, Keys)>> {
         if !self.settings.runs(Role::Gateway) {
             return Ok(None);
         }
@@ -265,7 +268,7 @@ impl Parts {
             supervisor: &mut self.supervisor,
             checks: &mut self.checks,
         };
-        cluster.start().await.map(Some)
+        cluster.start(encryption).await.map(Some)
     }
 
     /// The rules are in force where events come in or are made, the policy in every process that was given one.

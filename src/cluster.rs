@@ -10,6 +10,7 @@ use api::{
         authz::{self, Snapshot},
         bootstrap::bootstrap,
         door::Door,
+        encryption::EncryptedStore,
         limits::{Bounds, Limits, Rate, Ticks},
         refusals::Refusals,
         registry::Registry,
@@ -17,6 +18,7 @@ use api::{
         store::{EtcdOptions, EtcdStore, SqliteStore, Store},
     },
     health::Check,
+    keys::Keys,
     tokens::Tokens,
 };
 use async_trait::async_trait;
@@ -24,6 +26,7 @@ use ingest::{journal::Journal, policy::Loaded, redact::Redactor, time::Clock};
 use tokio::sync::watch;
 
 use crate::{
+    encryption::Encryption,
     identities::Identities,
     settings::{AccessSettings, Settings},
     supervise::{Phase, Supervisor},
@@ -47,9 +50,14 @@ pub(crate) struct Cluster<'p> {
 
 impl Cluster<'_> {
     /// Opens the store and starts what keeps the gateway up with it.
-    pub(crate) async fn start(mut self) -> Result<Gateway> {
-        let store = self.store().await?;
-        self.checks.push(Box::new(StoreCheck(store.clone())));
+    pub(crate) async fn start(mut self, encryption: Encryption) -> Result<(Gateway, Keys)> {
+        let below = self.store().await?;
+        self.checks.push(Box::new(StoreCheck(below.clone())));
+        let store = EncryptedStore::new(below, encryption.subscribe());
+        let keys = Keys::new(store.clone());
+        self.checks.extend(encryption.check());
+        encryption.start(&keys, &self.journal, &self.clock, self.supervisor);
+        let store: Arc<dyn Store> = Arc::new(store);
         let registry = Registry::new(store.clone(), self.clock.clone());
         let (snapshot, roles) = watch::channel(Arc::new(Snapshot::default()));
         let stop = self.supervisor.stop(Phase::Movers);
@@ -67,7 +75,7 @@ impl Cluster<'_> {
         let policy = self.policy.unwrap_or_else(|| watch::channel(Arc::new(default_policy())).1);
         let cluster = self.settings.cluster_name.as_arc().clone();
         let auditor = Auditor::new(self.journal, self.redactor, policy, cluster, self.clock);
-        Ok(Gateway::new(registry, auditor, door))
+        Ok((Gateway::new(registry, auditor, door), keys))
     }
 
     fn door(&mut self, registry: &Registry, roles: watch::Receiver<Arc<Snapshot>>) -> Result<Door> {

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use ingest::{identity::DeploymentKey, policy::Loaded, redact::RuleSet, watched::Watched};
 
-use crate::settings::Settings;
+use crate::{encryption::Encryption, settings::Settings};
 
 /// What the files hold.
 #[derive(Debug)]
@@ -14,6 +14,8 @@ pub(crate) struct Inputs {
     pub(crate) policy: Option<Watched<Loaded>>,
     /// The deployment's key, where it is given.
     pub(crate) key: Option<DeploymentKey>,
+    /// What is encrypted of what the gateway stores.
+    pub(crate) encryption: Encryption,
 }
 
 impl Inputs {
@@ -29,6 +31,7 @@ impl Inputs {
             },
             policy: settings.audit_policy_file.as_deref().map(Watched::open).transpose()?,
             key: settings.deployment_key_file.as_deref().map(DeploymentKey::load).transpose()?,
+            encryption: Encryption::read(settings)?,
         })
     }
 }

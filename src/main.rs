@@ -15,6 +15,7 @@ mod config;
 mod connect;
 mod data_folder;
 mod deployment_key;
+mod encryption;
 mod engines;
 mod exit;
 mod flaws;

@@ -82,6 +82,15 @@ pub(crate) struct Settings {
     /// Private key of --etcd-certfile in PEM
     #[arg(long, value_name = "FILE", requires = "etcd_certfile")]
     pub(crate) etcd_keyfile: Option<PathBuf>,
+    /// Which of the cluster's objects are encrypted at rest, and under which keys (EncryptionConfiguration)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) encryption_provider_config: Option<PathBuf>,
+    /// Read --encryption-provider-config again when it changes
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", action = clap::ArgAction::Set)]
+    pub(crate) encryption_provider_config_automatic_reload: bool,
+    /// Take an --encryption-provider-config that others than its owner can open
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", action = clap::ArgAction::Set)]
+    pub(crate) encryption_provider_config_exposed: bool,
     /// Kafka bootstrap servers; without it the journal is the log
     #[arg(long, value_name = "HOST:PORT,…")]
     pub(crate) kafka: Option<String>,

@@ -8,6 +8,7 @@ pub mod body;
 pub mod bootstrap;
 pub mod discovery;
 pub mod door;
+pub mod encryption;
 pub(crate) mod entry;
 pub mod impersonation;
 pub mod limits;

@@ -13,6 +13,7 @@ pub mod gateway;
 pub mod health;
 pub mod histogram;
 pub mod intake;
+pub mod keys;
 pub mod later;
 pub mod metrics;
 pub mod prometheus;

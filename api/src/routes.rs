@@ -9,8 +9,8 @@ use axum::{
 
 use crate::{
     completeness, events, events::Search, gateway::serve::Gateway, health, health::Health, histogram, intake,
-    intake::Intake, prometheus, prometheus::MetricsPage, rebuild, rebuild::Rebuilder, server::note_route,
-    tail, tail::Followers, token_routes, tokens::Tokens,
+    intake::Intake, keys, keys::Keys, prometheus, prometheus::MetricsPage, rebuild, rebuild::Rebuilder,
+    server::note_route, tail, tail::Followers, token_routes, tokens::Tokens,
 };
 
 /// What the routes need. A role that this process does not run is `None`, and its routes are not there.
@@ -26,6 +26,8 @@ pub struct Api {
     pub intake: Option<Intake>,
     /// The role `gateway`: its paths are those of Kubernetes, and not among these routes.
     pub gateway: Option<Gateway>,
+    /// The encryption of what the gateway stores.
+    pub keys: Option<Keys>,
     /// The role `query`.
     pub query: Option<QueryRole>,
 }
@@ -86,6 +88,10 @@ impl Routes {
         routes.add("/v1/tokens/{id}", get(token_routes::get).delete(token_routes::revoke));
         if let Some(intake) = &api.intake {
             routes.add("/v1/intake/audit/{cluster}", post(intake::receive).with_state(intake.clone()));
+        }
+        if let Some(keys) = &api.keys {
+            routes.add("/v1/keys", get(keys::status).with_state(keys.clone()));
+            routes.add("/v1/keys/rotation", get(keys::progress).post(keys::rotate).with_state(keys.clone()));
         }
         if let Some(query) = &api.query {
             routes.add_query(query);

@@ -58,6 +58,7 @@
 
 pub mod config;
 mod kms;
+mod label;
 mod provider;
 pub mod resource;
 mod secret;
@@ -72,6 +73,7 @@ pub use kms::{
     provider::{KmsProvider, ProbeError, WriteError},
     serve::serve,
 };
+pub use label::{Label, label};
 pub use provider::{Attempt, Reason};
 pub use secret::{KeyBytes, RandomError};
 pub use transformer::{BuildError, DecryptError, EncryptError, EncryptionTransformer, Plain};

@@ -11,7 +11,7 @@ use crate::{
         plugin::Plugin,
         provider::{KmsProvider, Monotonic, WriteError},
     },
-    provider::{Attempt, Opened, Provider, Reason, Staleness},
+    provider::{Attempt, ENCRYPTED, Opened, Provider, Reason, Staleness},
     resource::GroupResource,
     secret::RandomError,
 };
@@ -114,12 +114,7 @@ impl EncryptionTransformer {
         mut reach: impl FnMut(&KmsPlugin) -> Arc<dyn Kms>,
         now: &Monotonic,
     ) -> Result<Self, BuildError> {
-        let mut made = Self {
-            lists: HashMap::new(),
-            clear: vec![Arc::new(Provider::Identity)],
-            kms: Vec::new(),
-            hash: config.hash,
-        };
+        let mut made = Self { hash: config.hash, ..Self::clear() };
         for (i, entry) in config.entries.iter().enumerate() {
             let path = |j| format!("resources[{i}].providers[{j}]");
             let providers = entry.providers.iter().enumerate();
@@ -151,6 +146,17 @@ impl EncryptionTransformer {
         let kms = Arc::new(KmsProvider::new(plugin, reach(plugin), now.clone()));
         self.kms.push(kms.clone());
         Ok(Arc::new(Provider::Kms(kms)))
+    }
+
+    /// Encrypts nothing, and reads nothing that is encrypted.
+    pub fn clear() -> Self {
+        let clear = vec![Arc::new(Provider::Identity)];
+        Self { lists: HashMap::new(), clear, kms: Vec::new(), hash: String::new() }
+    }
+
+    /// Whether a value is stored as it is, and read as it is: no rule names its resource, and nothing encrypted it.
+    pub fn passes(&self, resource: &str, stored: &[u8]) -> bool {
+        std::ptr::eq(self.list(resource), &*self.clear) && !stored.starts_with(ENCRYPTED)
     }
 
     /// The KMS providers, each of which must be [watched](KmsProvider::watch) for values to be written.

@@ -92,6 +92,34 @@ pub enum Fact {
         /// The days, as `2026-11-23`.
         days: Vec<String>,
     },
+    /// An encryption configuration is in force from here on: at a start, and after a change of its file.
+    EncryptionConfigured {
+        /// SHA-256 of the configuration.
+        hash: String,
+    },
+    /// An encryption configuration is not taken; the one before stays in force.
+    EncryptionRefused {
+        /// Why.
+        reason: String,
+    },
+    /// A KMS does not let values be written, or does again.
+    Kms {
+        /// The plugin's name.
+        plugin: String,
+        /// Why not; nothing when it does again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        trouble: Option<String>,
+    },
+    /// What lay under an old key was written anew.
+    KeysRotated {
+        /// How many values were.
+        rewritten: u64,
+        /// Each resource with the revision at which nothing of it lay under an old key.
+        proven: BTreeMap<String, u64>,
+        /// Why it ended early.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        trouble: Option<String>,
+    },
     /// The log is not the one that was read before.
     LogRecreated {
         /// The log before.
@@ -172,6 +200,28 @@ impl fmt::Display for Fact {
             Self::PolicyChanged { new, .. } => write!(f, "the audit policy changed to {new}"),
             Self::RulesChanged { new, .. } => write!(f, "the redaction rules changed to {new}"),
             Self::Retention { days } => write!(f, "retention ended for {}", days.join(", ")),
+            Self::EncryptionConfigured { hash } => {
+                write!(f, "the encryption configuration {hash} is in force")
+            }
+            Self::EncryptionRefused { reason } => {
+                write!(f, "an encryption configuration was not taken: {reason}")
+            }
+            Self::Kms { plugin, trouble: Some(trouble) } => {
+                write!(f, "KMS plugin {plugin} does not let values be written: {trouble}")
+            }
+            Self::Kms { plugin, trouble: None } => write!(f, "KMS plugin {plugin} lets values be written"),
+            Self::KeysRotated { rewritten, trouble: Some(trouble), .. } => {
+                write!(f, "wrote {rewritten} values anew under the first keys, and ended early: {trouble}")
+            }
+            Self::KeysRotated { rewritten, proven, trouble: None } => {
+                let proven: Vec<_> =
+                    proven.iter().map(|(name, at)| format!("{name} at revision {at}")).collect();
+                write!(
+                    f,
+                    "wrote {rewritten} values anew under the first keys; no old key is in use for {}",
+                    proven.join(", ")
+                )
+            }
             Self::LogRecreated { old, new } => write!(f, "the log {old} was replaced by {new}"),
         }
     }
@@ -220,6 +270,12 @@ mod tests {
             Fact::RulesChanged { old: Some("aa".into()), new: "bb".into() },
             Fact::Retention { days: vec!["2026-01-01".into()] },
             Fact::LogRecreated { old: LogId("x".into()), new: LogId("y".into()) },
+            Fact::EncryptionConfigured { hash: "aa".into() },
+            Fact::EncryptionRefused { reason: "no key".into() },
+            Fact::Kms { plugin: "vault".into(), trouble: Some("silent".into()) },
+            Fact::Kms { plugin: "vault".into(), trouble: None },
+            Fact::KeysRotated { rewritten: 3, proven: [("secrets".to_owned(), 9)].into(), trouble: None },
+            Fact::KeysRotated { rewritten: 3, proven: BTreeMap::new(), trouble: Some("silent".into()) },
         ]
     }
 

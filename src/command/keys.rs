@@ -1,6 +1,7 @@
-//! `muniment keys`: checks configurations of encryption at rest, and makes fresh keys.
+//! `muniment keys`: checks configurations of encryption at rest, makes fresh keys, and shows and rotates those in use.
 
 mod generate;
+mod status;
 
 use std::{
     io::Write,
@@ -27,6 +28,10 @@ enum Action {
     Check(CheckArgs),
     /// Write a new file with a fresh key; one that is there is never touched
     Generate(generate::GenerateArgs),
+    /// Show how many stored values lie under which key
+    Status(status::StatusArgs),
+    /// Write everything anew that lies under an old key, and prove that nothing is left
+    Rotate(status::RotateArgs),
 }
 
 #[derive(Args, Debug)]
@@ -49,6 +54,8 @@ pub(crate) fn run(args: KeysArgs) -> Result<ExitCode> {
     match args.action {
         Action::Check(args) => check(&args),
         Action::Generate(args) => generate::run(&args),
+        Action::Status(args) => status::run(&args),
+        Action::Rotate(args) => status::rotate(&args),
     }
 }
 

@@ -116,6 +116,14 @@ impl From<StoreError> for Status {
                 tracing::error!(error = crate::errors::chain(&error), "the cluster store refuses");
                 Self::internal(&error)
             }
+            StoreError::Unreadable(_) => {
+                tracing::error!(%error, "a stored value is of no use");
+                Self::internal(&error).with_code(500, "StorageReadError")
+            }
+            StoreError::Unencrypted(_) => {
+                tracing::error!(error = crate::errors::chain(&error), "nothing was written");
+                Self::internal(crate::errors::chain(&error))
+            }
         }
     }
 }

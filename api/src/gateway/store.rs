@@ -19,7 +19,7 @@ pub use etcd::{EtcdOpenError, EtcdOptions, EtcdStore, EtcdUser};
 pub use failure::{Cause, StoreError, WatchError, WriteError};
 pub use hub::{BATCH, Sighting, WINDOW_BYTES, WINDOW_CHANGES, WatchHub, Watcher};
 pub use key::Key;
-pub use record::{Change, ChangeKind, Item, List, Listing, Read, Revision, Versioned};
+pub use record::{Change, ChangeKind, Item, List, Listing, Read, Revision, Unreadable, Versioned};
 pub use sqlite::{OpenError, SqliteStore};
 pub use watch::{Batch, Watch};
 

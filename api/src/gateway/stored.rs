@@ -1,9 +1,13 @@
-//! What an object is in the store: JSON without its resourceVersion, which is the revision of its key.
+//! What an object is in the store: JSON without its resourceVersion, which is the revision of its key. What a
+//! kube-apiserver wrote there in protobuf is read as well.
 
 use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 
-use super::object::{NoObject, Object};
+use super::{
+    object::{NoObject, Object},
+    schema::protobuf::{decode::ProtobufError, envelope::Envelope},
+};
 
 /// What follows `kind` and `apiVersion` in what the gateway and kube-apiserver write as JSON.
 const METADATA: &[u8] = br#","metadata":{"#;
@@ -11,9 +15,12 @@ const METADATA: &[u8] = br#","metadata":{"#;
 /// Why stored bytes are no object.
 #[derive(Debug, thiserror::Error)]
 pub enum StoredError {
-    /// They are not JSON.
+    /// They are neither JSON nor protobuf in Kubernetes' envelope.
     #[error("not JSON")]
     Json(#[from] serde_json::Error),
+    /// They are protobuf of something else.
+    #[error("not protobuf of a kind that is known")]
+    Protobuf(#[from] ProtobufError),
     /// They are JSON of something else.
     #[error(transparent)]
     NoObject(#[from] NoObject),
@@ -29,12 +36,22 @@ pub fn encode(object: &Object) -> Bytes {
     serde_json::to_vec(&members).unwrap_or_default().into()
 }
 
-/// The object of stored JSON at a revision.
+/// Whether writing an object anew would change nothing: `encoded` is what it would become, `old` what is stored.
+pub fn is_same(encoded: &Bytes, stored: &Bytes, old: &Object) -> bool {
+    encoded == stored || (Envelope::is(stored) && *encoded == encode(old))
+}
+
+/// The object of stored bytes at a revision.
 ///
 /// # Errors
 /// See [`StoredError`].
-pub fn decode(json: &[u8], revision: u64) -> Result<Object, StoredError> {
-    let mut object = Object::new(serde_json::from_slice(json)?)?;
+pub fn decode(stored: &[u8], revision: u64) -> Result<Object, StoredError> {
+    let value = if Envelope::is(stored) {
+        Value::Object(Envelope::read(stored)?.object()?)
+    } else {
+        serde_json::from_slice(stored)?
+    };
+    let mut object = Object::new(value)?;
     object.set_text("resourceVersion", &revision.to_string());
     Ok(object)
 }
@@ -94,6 +111,27 @@ mod tests {
         let text = String::from_utf8(stored.to_vec()).unwrap();
         assert_eq!(spliced(&text)["metadata"], json!({"resourceVersion": "7", "name": "a"}));
         assert_eq!(decode(&stored, 7).unwrap().resource_version(), "7");
+    }
+
+    #[test]
+    fn what_is_stored_as_protobuf_reads_the_same_and_is_not_written_anew_for_nothing() {
+        let object = Object::new(json!({
+            "kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "a", "namespace": "b"}, "data": {"x": "y"},
+        }))
+        .unwrap();
+        let ty = crate::gateway::schema::schema().kind("", "v1", "ConfigMap").unwrap();
+        let stored =
+            Bytes::from(crate::gateway::schema::protobuf::envelope::write(ty, object.members()).unwrap());
+        let old = decode(&stored, 7).unwrap();
+        assert_eq!((old.resource_version(), old.at("/data/x").unwrap()), ("7", &json!("y")));
+        let mut out = BytesMut::new();
+        with_revision(&stored, 7, &mut out).unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&out).unwrap(), old.clone().into_value());
+        assert!(is_same(&encode(&old), &stored, &old));
+        let mut new = old.clone();
+        new.set_text("generateName", "c");
+        assert!(!is_same(&encode(&new), &stored, &old));
+        assert!(decode(b"k8s\0\x0a", 7).is_err());
     }
 
     #[test]

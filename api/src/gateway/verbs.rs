@@ -16,7 +16,7 @@ use super::{
     body::{self, Expected, FieldValidation, Received},
     negotiate::Accepted,
     object::Object,
-    registry::{DeleteOptions, Deleted, ListOptions, Registry, Target},
+    registry::{self, DeleteOptions, Deleted, ListOptions, Registry, Target},
     request::{RequestInfo, parameter},
     resources::Resource,
     schema::{TypeId, schema},
@@ -40,6 +40,9 @@ pub struct Call<'c> {
     /// What its answer may be.
     pub accepted: Accepted,
 }
+
+/// How many values that cannot be read one list names; the last warning tells of all.
+const UNREADABLE: usize = 20;
 
 /// Objects that a bulk delete reads at once.
 const BULK: usize = 500;
@@ -108,7 +111,8 @@ impl<'c> Call<'c> {
         let selectors = self.selectors()?;
         let options = ListOptions::from_query(self.query)?;
         let page = self.registry.list(self.resource, self.target().namespace, &selectors, &options).await?;
-        Ok(self.answer(StatusCode::OK, Content::Page(page), Vec::new()))
+        let warnings = unreadable(&page);
+        Ok(self.answer(StatusCode::OK, Content::Page(page), warnings))
     }
 
     fn selectors(&self) -> Result<Selectors, Status> {
@@ -256,4 +260,13 @@ impl<'c> Call<'c> {
         (whole.continues, whole.remaining) = (None, None);
         Ok(self.answer(StatusCode::OK, Content::Page(whole), Vec::new()))
     }
+}
+
+/// What a page lacks, because it cannot be decrypted.
+fn unreadable(page: &registry::Page) -> Vec<String> {
+    let mut warnings: Vec<_> = page.unreadable.iter().take(UNREADABLE).map(ToString::to_string).collect();
+    if page.unreadable.len() > UNREADABLE {
+        warnings.push(format!("{} values in all cannot be decrypted", page.unreadable.len()));
+    }
+    warnings
 }

@@ -84,6 +84,7 @@ pub fn over(stores: &Stores, folder: &Path, tokens: &[Token], bounds: Bounds) ->
         metrics: MetricsPage::new(String::new),
         intake: Some(Intake::new(acceptor, journal.clone(), None, clock.clone(), bounds)),
         gateway: None,
+        keys: None,
         query: Some(QueryRole {
             search: Search { index: index.clone(), ledger: ledger.clone(), log: log.clone(), clock },
             followers: Followers::new(stop.clone()),

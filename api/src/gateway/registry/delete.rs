@@ -1,13 +1,13 @@
 //! The end of an object: at once, or when its finalizers and its grace period are through.
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Registry, Target, seconds};
 use crate::gateway::{
     object::Object,
     status::Status,
-    store::{Read, WriteError},
+    store::{Read, StoreError, Unreadable, WriteError},
     stored, strategy,
 };
 use ingest::time::Timestamp;
@@ -26,6 +26,9 @@ pub struct DeleteOptions {
     pub propagation_policy: Option<Propagation>,
     /// `All`, or nothing.
     pub dry_run: Vec<String>,
+    /// Whether to delete what is there even when it cannot be read, unseen.
+    #[serde(rename = "ignoreStoreReadErrorWithClusterBreakingPotential")]
+    pub ignore_read_error: bool,
 }
 
 /// Which object is meant.
@@ -70,7 +73,12 @@ impl Registry {
         is_dry_run: bool,
     ) -> Result<Deleted, Status> {
         let key = target.key();
-        let mut read = self.store.get(&key).await?;
+        let mut read = match self.store.get(&key).await {
+            Err(StoreError::Unreadable(value)) if options.ignore_read_error && !is_dry_run => {
+                return self.delete_unseen(target, value).await;
+            }
+            read => read?,
+        };
         loop {
             let Read { value: Some(current), .. } = read else {
                 return Err(Status::not_found(target.what(), target.name));
@@ -99,6 +107,25 @@ impl Registry {
                 Err(WriteError::Conflict(now)) => read = now,
                 Err(WriteError::Store(error)) => return Err(error.into()),
             }
+        }
+    }
+}
+
+impl Registry {
+    /// Deletes what cannot be read: its finalizers, and what it owns, are not known.
+    async fn delete_unseen(&self, target: &Target<'_>, value: Unreadable) -> Result<Deleted, Status> {
+        tracing::warn!(%value, "deleted unseen");
+        match self.store.delete(&value.key, value.modified).await {
+            Ok(revision) => {
+                let object = json!({
+                    "kind": target.resource.kind,
+                    "apiVersion": target.resource.api_version(),
+                    "metadata": {"name": target.name, "resourceVersion": revision.to_string()},
+                });
+                Object::new(object).map(Deleted::Gone).map_err(Status::internal)
+            }
+            Err(WriteError::Conflict(_)) => Err(Status::modified(target.what(), target.name)),
+            Err(WriteError::Store(error)) => Err(error.into()),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::gateway::{
     resources::Resource,
     selectors::Selectors,
     status::Status,
-    store::{List, Listing, Revision, StoreError, Watch},
+    store::{List, Listing, Revision, StoreError, Unreadable, Watch},
 };
 
 /// The version in continue tokens.
@@ -48,6 +48,16 @@ pub struct Page {
     pub continues: Option<String>,
     /// How many follow behind this page, where that is known.
     pub remaining: Option<u64>,
+    /// What is there as well and cannot be decrypted.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// What was taken from a listing.
+struct Taken {
+    /// The last key that was looked at.
+    last: Option<String>,
+    /// Whether nothing of the listing is left.
+    is_all: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -167,7 +177,13 @@ impl Registry {
         options: &ListOptions,
     ) -> Result<Page, Status> {
         let prefix = prefix(resource, namespace);
-        let mut page = Page { items: Vec::new(), revision: Revision(0), continues: None, remaining: None };
+        let mut page = Page {
+            items: Vec::new(),
+            revision: Revision(0),
+            continues: None,
+            remaining: None,
+            unreadable: Vec::new(),
+        };
         let mut at = if let Match::Exact(revision) = options.at { Some(revision) } else { None };
         let mut after = options.after.as_ref().map(|relative| format!("{prefix}{relative}"));
         loop {
@@ -180,19 +196,17 @@ impl Registry {
                 self.store.list(&list).await.map_err(|e| self.expired(e, &prefix, after.as_deref()))?;
             self.check_age(options.at, &listing)?;
             (page.revision, at) = (listing.revision, Some(listing.revision));
-            let Some(last) = self.take(&mut page, &listing, selectors, options.limit)? else {
+            let Taken { last, is_all } = self.take(&mut page, &listing, selectors, options.limit)?;
+            let Some(last) = last.filter(|_| listing.remaining > 0 || !is_all) else {
                 return Ok(page);
             };
-            if listing.remaining == 0 && last.1 == listing.items.len() {
-                return Ok(page);
-            }
             if options.limit.is_some_and(|n| page.items.len() >= n) {
-                let relative = last.0.strip_prefix(&prefix).unwrap_or(&last.0);
+                let relative = last.strip_prefix(&prefix).unwrap_or(&last);
                 page.continues = Some(token(page.revision, relative)?);
                 page.remaining = selectors.is_all().then_some(listing.remaining);
                 return Ok(page);
             }
-            after = Some(last.0);
+            after = Some(last);
         }
     }
 
@@ -201,26 +215,34 @@ impl Registry {
         self.store.watch(&prefix(resource, namespace), after)
     }
 
-    /// Takes what is selected, up to the limit; the key of the last item that was looked at, and how many were.
+    /// Takes what is selected, up to the limit.
     fn take(
         &self,
         page: &mut Page,
         listing: &Listing,
         selectors: &Selectors,
         limit: Option<usize>,
-    ) -> Result<Option<(String, usize)>, Status> {
-        let mut last = None;
-        for (n, item) in listing.items.iter().enumerate() {
+    ) -> Result<Taken, Status> {
+        let mut taken = Taken { last: None, is_all: true };
+        for item in &listing.items {
             if limit.is_some_and(|limit| page.items.len() >= limit) {
+                taken.is_all = false;
                 break;
             }
             let raw = Raw { value: item.object.value.clone(), revision: item.object.modified };
             if selectors.is_all() || selectors.matches(&self.object(&raw.value, raw.revision)?.into_value()) {
                 page.items.push(raw);
             }
-            last = Some((item.key.to_string(), n + 1));
+            taken.last = Some(item.key.to_string());
         }
-        Ok(last)
+        for unreadable in &listing.unreadable {
+            let key = &*unreadable.key;
+            if taken.is_all || taken.last.as_deref().is_some_and(|last| key < last) {
+                taken.last = taken.last.max(Some(key.to_owned()));
+                page.unreadable.push(unreadable.clone());
+            }
+        }
+        Ok(taken)
     }
 
     fn check_age(&self, wanted: Match, listing: &Listing) -> Result<(), Status> {

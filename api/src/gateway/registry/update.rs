@@ -75,14 +75,15 @@ impl Registry {
     ) -> Result<Outcome, WriteError> {
         let is_last = old.is_deleting() && strategy::keeps_nothing(target.resource, &new);
         let bytes = stored::encode(&new);
-        let revision = if is_dry_run || (!is_last && bytes == current.value) {
-            current.modified
-        } else if is_last {
-            self.store.delete(key, current.modified).await?
-        } else {
-            let ttl = strategy::time_to_live(target.resource);
-            self.store.update(key, bytes, current.modified, ttl).await?
-        };
+        let revision =
+            if is_dry_run || (!is_last && !current.stale && stored::is_same(&bytes, &current.value, old)) {
+                current.modified
+            } else if is_last {
+                self.store.delete(key, current.modified).await?
+            } else {
+                let ttl = strategy::time_to_live(target.resource);
+                self.store.update(key, bytes, current.modified, ttl).await?
+            };
         new.set_text("resourceVersion", &revision.to_string());
         Ok(if is_last { Outcome::Gone(new) } else { Outcome::Stored(new) })
     }

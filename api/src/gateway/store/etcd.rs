@@ -109,7 +109,7 @@ impl Etcd {
 
 fn versioned(kv: KeyValue) -> Versioned {
     let (created, modified) = (Revision::of(kv.create_revision()), Revision::of(kv.mod_revision()));
-    Versioned { value: kv.into_key_value().1.into(), created, modified }
+    Versioned::new(kv.into_key_value().1.into(), created, modified)
 }
 
 #[async_trait]

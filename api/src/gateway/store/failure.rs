@@ -1,6 +1,6 @@
 //! Why a store does not do what it was asked.
 
-use super::{Read, Revision};
+use super::{Read, Revision, Unreadable};
 
 /// An engine's own error.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -32,6 +32,12 @@ pub enum StoreError {
     /// The engine refuses: credentials, permissions, a damaged file. Trying again does not help.
     #[error("the cluster store refuses")]
     Refused(#[source] Cause),
+    /// The value is there and cannot be decrypted.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+    /// The value could not be encrypted, so nothing was written.
+    #[error("the value cannot be encrypted")]
+    Unencrypted(#[source] Cause),
 }
 
 /// Why a write failed. But for [`StoreError::Ambiguous`] nothing was written.

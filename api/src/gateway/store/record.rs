@@ -1,6 +1,6 @@
 //! What a store holds and tells: values with their revisions, listings, changes.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,27 @@ pub struct Versioned {
     pub created: Revision,
     /// The change that wrote this value: what an update or deletion has to expect.
     pub modified: Revision,
+    /// Whether it should be written again even if it stays the same: under another key than it lies under now.
+    pub stale: bool,
+}
+
+impl Versioned {
+    /// A value as it lies in a store.
+    pub fn new(value: Bytes, created: Revision, modified: Revision) -> Self {
+        Self { value, created, modified, stale: false }
+    }
+}
+
+/// A value that is there and cannot be decrypted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the value of {key} cannot be decrypted: {reason}")]
+pub struct Unreadable {
+    /// Its key.
+    pub key: Key,
+    /// The change that wrote it: what its deletion has to expect.
+    pub modified: Revision,
+    /// Why not.
+    pub reason: Arc<str>,
 }
 
 /// What a key holds.
@@ -88,6 +109,8 @@ pub struct Listing {
     pub revision: Revision,
     /// How many keys follow behind this page.
     pub remaining: u64,
+    /// What is there as well and cannot be decrypted, in the order of the keys.
+    pub unreadable: Vec<Unreadable>,
 }
 
 /// What happened to a key.

@@ -18,7 +18,8 @@ impl Etcd {
     }
 
     async fn parts(&self, list: &List<'_>) -> Result<Listing, Fault> {
-        let mut listing = Listing { items: Vec::new(), revision: Revision(0), remaining: 0 };
+        let mut listing =
+            Listing { items: Vec::new(), revision: Revision(0), remaining: 0, unreadable: Vec::new() };
         let mut at = list.at;
         let mut start = match list.after.filter(|after| *after >= list.prefix) {
             Some(after) => behind(self.path(after)),

@@ -14,18 +14,18 @@ pub async fn what_was_written_is_read(store: AnyStore) {
     let created = store.create("pods/a/x", value("1"), None).await.unwrap();
     assert!(created > absent.revision);
     let read = store.get("pods/a/x").await.unwrap();
-    assert_eq!(read.value, Some(Versioned { value: value("1"), created, modified: created }));
+    assert_eq!(read.value, Some(Versioned::new(value("1"), created, created)));
     assert!(read.revision >= created);
     let modified = store.update("pods/a/x", value("2"), created, None).await.unwrap();
     let read = store.get("pods/a/x").await.unwrap();
-    assert_eq!(read.value, Some(Versioned { value: value("2"), created, modified }));
+    assert_eq!(read.value, Some(Versioned::new(value("2"), created, modified)));
     let deleted = store.delete("pods/a/x", modified).await.unwrap();
     let read = store.get("pods/a/x").await.unwrap();
     assert!(read.value.is_none() && read.revision >= deleted && deleted > modified);
     assert_eq!(store.current().await.unwrap(), deleted);
     let again = store.create("pods/a/x", value(""), None).await.unwrap();
     let read = store.get("pods/a/x").await.unwrap();
-    let empty = Versioned { value: Bytes::new(), created: again, modified: again };
+    let empty = Versioned::new(Bytes::new(), again, again);
     assert_eq!(read.value, Some(empty), "an empty value is not an absent one");
     store.healthy().await.unwrap();
 }
@@ -43,7 +43,7 @@ pub async fn an_absent_key_cannot_be_updated_or_deleted(store: AnyStore) {
 pub async fn a_conflict_tells_what_is_there(store: AnyStore) {
     let first = store.create("pods/a/x", value("1"), None).await.unwrap();
     let second = store.update("pods/a/x", value("2"), first, None).await.unwrap();
-    let there = Some(Versioned { value: value("2"), created: first, modified: second });
+    let there = Some(Versioned::new(value("2"), first, second));
     for outcome in [
         store.create("pods/a/x", value("3"), None).await,
         store.update("pods/a/x", value("3"), first, None).await,

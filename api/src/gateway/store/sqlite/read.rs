@@ -43,11 +43,9 @@ pub(super) async fn get(readers: &SqlitePool, key: &str) -> Result<Read, StoreEr
 pub(super) async fn get_row(connection: &mut SqliteConnection, key: &str) -> Result<Read, Error> {
     let found: Found = sqlx::query_as(GET).bind(key).fetch_one(connection).await?;
     let value = match (found.value, found.created, found.revision) {
-        (Some(value), Some(created), Some(modified)) => Some(Versioned {
-            value: value.into(),
-            created: Revision::of(created),
-            modified: Revision::of(modified),
-        }),
+        (Some(value), Some(created), Some(modified)) => {
+            Some(Versioned::new(value.into(), Revision::of(created), Revision::of(modified)))
+        }
         _ => None,
     };
     Ok(Read { value, revision: Revision::of(found.written) })
@@ -95,7 +93,7 @@ pub(super) async fn list(readers: &SqlitePool, list: &List<'_>) -> Result<Listin
         _ => 0,
     };
     tx.commit().await?;
-    Ok(Listing { items, revision: at, remaining })
+    Ok(Listing { items, revision: at, remaining, unreadable: Vec::new() })
 }
 
 async fn page(
@@ -117,8 +115,7 @@ async fn page(
 }
 
 fn item((key, modified, created, value): (String, i64, i64, Vec<u8>)) -> Item {
-    let object =
-        Versioned { value: value.into(), created: Revision::of(created), modified: Revision::of(modified) };
+    let object = Versioned::new(value.into(), Revision::of(created), Revision::of(modified));
     Item { key: key.into(), object }
 }
 
