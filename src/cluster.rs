@@ -5,6 +5,7 @@ use std::{num::NonZeroU32, path::Path, sync::Arc};
 use anyhow::{Context, Result};
 use api::{
     gateway::{
+        aggregation::aggregate,
         audit::{Auditor, default_policy},
         authn::Authenticator,
         authz::{self, Snapshot},
@@ -63,6 +64,12 @@ impl Cluster<'_> {
         let stop = self.supervisor.stop(Phase::Movers);
         self.supervisor.spawn(Phase::Movers, "roles", async move {
             authz::follow(store, snapshot, stop).await;
+            Ok(())
+        });
+        self.checks.push(Box::new(RolesCheck(roles.clone())));
+        let (kept, seen, stop) = (registry.clone(), roles.clone(), self.supervisor.stop(Phase::Movers));
+        self.supervisor.spawn(Phase::Movers, "aggregation", async move {
+            aggregate(&kept, seen, &stop).await;
             Ok(())
         });
         let (kept, stop) = (registry.clone(), self.supervisor.stop(Phase::Movers));
@@ -152,5 +159,23 @@ impl Check for StoreCheck {
             Ok(()) => Ok("answers".to_owned()),
             Err(error) => Err(api::errors::chain(&error)),
         }
+    }
+}
+
+/// The roles and bindings of the cluster were read.
+struct RolesCheck(watch::Receiver<Arc<Snapshot>>);
+
+#[async_trait]
+impl Check for RolesCheck {
+    fn name(&self) -> &'static str {
+        "roles"
+    }
+
+    async fn check(&self) -> Result<String, String> {
+        let roles = self.0.borrow().clone();
+        if !roles.is_known {
+            return Err("roles and bindings have not been read yet".to_owned());
+        }
+        Ok(format!("{} cluster roles are in force", roles.cluster_roles.len()))
     }
 }

@@ -270,3 +270,156 @@ async fn a_user_who_asks_for_too_much_is_told_when_to_come_again() {
     let seen = event(&server.call(), "cluster:local user:root code:429").await;
     assert_eq!(seen["responseStatus"]["reason"], "TooManyRequests");
 }
+
+const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
+
+/// Binds a ClusterRole to a user in a namespace, or everywhere where it is empty.
+async fn bind(caller: &Caller, namespace: &str, role: &str, user: &str) -> (StatusCode, Value) {
+    let (kind, path) = match namespace {
+        "" => ("ClusterRoleBinding", format!("{RBAC}/clusterrolebindings")),
+        namespace => ("RoleBinding", format!("{RBAC}/namespaces/{namespace}/rolebindings")),
+    };
+    let body = json!({
+        "kind": kind, "apiVersion": "rbac.authorization.k8s.io/v1",
+        "metadata": { "name": format!("{user}-{role}") },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role },
+        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user }],
+    });
+    send(caller, Method::POST, &path, body).await
+}
+
+async fn make_namespace(caller: &Caller, name: &str) {
+    let body = json!({ "kind": "Namespace", "apiVersion": "v1", "metadata": { "name": name } });
+    let (status, made) = send(caller, Method::POST, "/api/v1/namespaces", body).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+}
+
+/// Waits until a GET gives this status.
+async fn until(caller: &Caller, path: &str, expected: StatusCode) {
+    eventually(path, async || (get(caller, path).await.0 == expected).then_some(())).await;
+}
+
+/// Waits until the roles of every cluster are there and gathered.
+async fn until_gathered(caller: &Caller) {
+    eventually("gathered roles", async || {
+        let (_, admin) = get(caller, &format!("{RBAC}/clusterroles/admin")).await;
+        (admin["rules"].as_array()?.len() > 20).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stored_roles_say_who_may_do_what_and_where() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&["--token-auth-file", &token_file(folder.path())]).await;
+    let (root, alice) = (server.call(), server.call().with_token("alice-token"));
+    until_gathered(&root).await;
+    for name in ["shop", "bank"] {
+        make_namespace(&root, name).await;
+    }
+    // Everybody who is known may see what is served.
+    until(&alice, "/apis", StatusCode::OK).await;
+    let pods = |namespace: &str| format!("/api/v1/namespaces/{namespace}/configmaps");
+    assert_eq!(get(&alice, &pods("shop")).await.0, StatusCode::FORBIDDEN);
+    let (status, made) = bind(&root, "shop", "edit", "alice").await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    until(&alice, &pods("shop"), StatusCode::OK).await;
+    for path in [pods("bank"), "/api/v1/configmaps".to_owned(), "/api/v1/nodes".to_owned()] {
+        assert_eq!(get(&alice, &path).await.0, StatusCode::FORBIDDEN, "{path}");
+    }
+    let body = json!({ "kind": "ConfigMap", "apiVersion": "v1", "metadata": { "name": "a" } });
+    assert_eq!(send(&alice, Method::POST, &pods("shop"), body).await.0, StatusCode::CREATED);
+    let seen = event(&root, "cluster:local user:alice verb:create stage:ResponseComplete").await;
+    assert_eq!(
+        seen["annotations"],
+        json!({
+            "authorization.k8s.io/decision": "allow",
+            "authorization.k8s.io/reason":
+                "RBAC: allowed by RoleBinding \"alice-edit/shop\" of ClusterRole \"edit\" to User \"alice\"",
+        })
+    );
+    let (status, _) =
+        send(&root, Method::DELETE, &format!("{RBAC}/namespaces/shop/rolebindings/alice-edit"), Value::Null)
+            .await;
+    assert_eq!(status, StatusCode::OK);
+    until(&alice, &pods("shop"), StatusCode::FORBIDDEN).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_gives_away_what_they_do_not_have() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&["--token-auth-file", &token_file(folder.path())]).await;
+    let (root, alice) = (server.call(), server.call().with_token("alice-token"));
+    until_gathered(&root).await;
+    make_namespace(&root, "shop").await;
+    bind(&root, "shop", "admin", "alice").await;
+    let roles = format!("{RBAC}/namespaces/shop/roles");
+    until(&alice, &roles, StatusCode::OK).await;
+
+    let role = |name: &str, resource: &str, verbs: Value| {
+        json!({
+            "kind": "Role", "apiVersion": "rbac.authorization.k8s.io/v1", "metadata": { "name": name },
+            "rules": [{ "apiGroups": [""], "resources": [resource], "verbs": verbs }],
+        })
+    };
+    let (status, made) =
+        send(&alice, Method::POST, &roles, role("reader", "configmaps", json!(["get"]))).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    let (status, refused) =
+        send(&alice, Method::POST, &roles, role("more", "nodes", json!(["get", "list"]))).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert_eq!(
+        refused["message"],
+        "roles.rbac.authorization.k8s.io \"more\" is forbidden: user \"alice\" (groups=[\"dev\" \
+         \"system:authenticated\"]) is attempting to grant RBAC permissions not currently held:\n\
+         {APIGroups:[\"\"], Resources:[\"nodes\"], Verbs:[\"get\" \"list\"]}"
+    );
+    // Neither by a change, nor by a patch, nor by a binding.
+    let one = format!("{roles}/reader");
+    let mut changed = made.clone();
+    changed["rules"][0]["resources"] = json!(["nodes"]);
+    assert_eq!(send(&alice, Method::PUT, &one, changed).await.0, StatusCode::FORBIDDEN);
+    let patch = alice.request(Method::PATCH, &one).header("content-type", "application/json-patch+json");
+    let patch = patch.body(r#"[{"op":"replace","path":"/rules/0/verbs","value":["*"]}]"#);
+    assert_eq!(patch.send().await.unwrap().status(), StatusCode::FORBIDDEN);
+    assert_eq!(bind(&alice, "shop", "cluster-admin", "alice").await.0, StatusCode::FORBIDDEN);
+    assert_eq!(bind(&alice, "shop", "nothing", "alice").await.0, StatusCode::NOT_FOUND);
+    assert_eq!(bind(&alice, "shop", "view", "bob").await.0, StatusCode::CREATED);
+
+    // Whoever may bind a role may do so without having it.
+    let binder = json!({
+        "kind": "ClusterRole", "apiVersion": "rbac.authorization.k8s.io/v1", "metadata": { "name": "binder" },
+        "rules": [{
+            "apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"], "verbs": ["bind"],
+            "resourceNames": ["cluster-admin"],
+        }],
+    });
+    let (status, made) = send(&root, Method::POST, &format!("{RBAC}/clusterroles"), binder).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    bind(&root, "shop", "binder", "alice").await;
+    eventually("the verb bind", async || {
+        (bind(&alice, "shop", "cluster-admin", "bob").await.0 == StatusCode::CREATED).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn roles_gather_others_by_their_labels() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&["--token-auth-file", &token_file(folder.path())]).await;
+    let (root, alice) = (server.call(), server.call().with_token("alice-token"));
+    until_gathered(&root).await;
+    bind(&root, "", "view", "alice").await;
+    until(&alice, "/api/v1/pods", StatusCode::OK).await;
+    assert_eq!(get(&alice, "/api/v1/nodes").await.0, StatusCode::FORBIDDEN);
+    let more = json!({
+        "kind": "ClusterRole", "apiVersion": "rbac.authorization.k8s.io/v1",
+        "metadata": { "name": "see-nodes", "labels": { "rbac.authorization.k8s.io/aggregate-to-view": "true" } },
+        "rules": [{ "apiGroups": [""], "resources": ["nodes"], "verbs": ["list"] }],
+    });
+    let (status, made) = send(&root, Method::POST, &format!("{RBAC}/clusterroles"), more).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    until(&alice, "/api/v1/nodes", StatusCode::OK).await;
+    send(&root, Method::DELETE, &format!("{RBAC}/clusterroles/see-nodes"), Value::Null).await;
+    until(&alice, "/api/v1/nodes", StatusCode::FORBIDDEN).await;
+}

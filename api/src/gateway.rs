@@ -1,5 +1,6 @@
 //! The gateway: a Kubernetes API that authenticates, authorizes, limits, stores and audits what clients ask for.
 
+pub mod aggregation;
 pub mod answer;
 pub mod audit;
 pub mod authn;
@@ -10,6 +11,7 @@ pub mod discovery;
 pub mod door;
 pub mod encryption;
 pub(crate) mod entry;
+pub mod escalation;
 pub mod impersonation;
 pub mod limits;
 pub mod negotiate;

@@ -1,10 +1,12 @@
 //! Who may do what: role based access control over the stored roles and bindings.
 
+mod cover;
 mod follow;
 mod rules;
 mod snapshot;
 
 pub use self::{
+    cover::{missing, quoted},
     follow::follow,
     rules::{Rule, RuleRequest},
     snapshot::{Binding, RoleRef, Snapshot, Subject},

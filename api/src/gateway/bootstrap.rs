@@ -1,5 +1,7 @@
 //! What is in every cluster from its first start on.
 
+mod roles;
+
 use std::time::Duration;
 
 use ingest::retry::Backoff;
@@ -23,12 +25,20 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// Makes what is missing, and tries until it is there.
 pub async fn bootstrap(registry: &Registry, stop: &CancellationToken) {
     let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
-    while let Err(status) = namespaces(registry).await {
-        tracing::warn!(error = status.message, "the namespaces of every cluster could not be made: retrying");
+    while let Err(status) = once(registry).await {
+        tracing::warn!(
+            error = status.message,
+            "the namespaces and roles of every cluster could not be made: retrying"
+        );
         if stop.run_until_cancelled(tokio::time::sleep(backoff.wait())).await.is_none() {
             return;
         }
     }
+}
+
+async fn once(registry: &Registry) -> Result<(), Status> {
+    namespaces(registry).await?;
+    roles::make(registry).await
 }
 
 async fn namespaces(registry: &Registry) -> Result<(), Status> {

@@ -14,7 +14,7 @@ use super::{
     refusals::{Refusals, Sender},
     request::RequestInfo,
     status::{Qualified, Status},
-    user::UserInfo,
+    user::{MASTERS, UserInfo},
 };
 
 /// What decides.
@@ -103,6 +103,11 @@ impl Door {
         headers: &HeaderMap,
     ) -> Admission {
         let ended = |acts_as, verdict, outcome| Admission { acts_as, verdict, outcome, is_recorded: true };
+        if !roles.is_known && !user.is_in(MASTERS) {
+            let unknown =
+                Status::unavailable("the roles and bindings of the cluster have not been read yet", 1);
+            return ended(None, None, Err(unknown));
+        }
         let acts_as = match impersonated(headers, user, |attributes| roles.authorize(attributes)) {
             Ok(acts_as) => acts_as,
             Err(status) => return ended(None, None, Err(status)),

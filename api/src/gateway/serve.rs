@@ -16,6 +16,7 @@ use super::{
     body::MAX_BODY_BYTES,
     discovery,
     door::{Admission, Door, TurnedAway},
+    escalation::Guard,
     negotiate::Accepted,
     openapi,
     registry::Registry,
@@ -78,7 +79,7 @@ impl Gateway {
         let audit_id = HeaderValue::from_str(trail.audit_id());
         let may_change = info.is_mutating() && admission.outcome.is_ok();
         let response = match trail.open(may_change, MAX_BODY_BYTES).await {
-            Ok(()) => self.opened(&info, &parts, body, admission, trail).await,
+            Ok(()) => self.opened(&info, &parts, body, &user, admission, trail).await,
             Err(error) => unrecorded(error).into_response(),
         };
         with_audit_id(response, audit_id)
@@ -108,6 +109,7 @@ impl Gateway {
         info: &RequestInfo,
         parts: &Parts,
         body: Body,
+        user: &UserInfo,
         admission: Admission,
         mut trail: Trail,
     ) -> Response {
@@ -131,7 +133,9 @@ impl Gateway {
                 None => close(trail, Err(Status::no_such_resource())).await,
             };
         }
-        let call = match self.call(info, parts) {
+        let roles = self.door.roles.borrow().clone();
+        let user = admission.acts_as.as_ref().unwrap_or(user);
+        let call = match self.call(info, parts, Guard { user, roles: &roles }) {
             Ok(call) => call,
             Err(status) => return close(trail, Err(status)).await,
         };
@@ -146,7 +150,12 @@ impl Gateway {
         close(trail, written).await
     }
 
-    fn call<'c>(&'c self, info: &'c RequestInfo, parts: &'c Parts) -> Result<Call<'c>, Status> {
+    fn call<'c>(
+        &'c self,
+        info: &'c RequestInfo,
+        parts: &'c Parts,
+        guard: Guard<'c>,
+    ) -> Result<Call<'c>, Status> {
         let resource = resources()
             .get(&info.group, &info.version, &info.resource)
             .filter(|_| !info.has_rest)
@@ -173,6 +182,7 @@ impl Gateway {
             query: parts.uri.query(),
             headers: &parts.headers,
             accepted,
+            guard,
         })
     }
 }

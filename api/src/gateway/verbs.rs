@@ -14,9 +14,10 @@ use super::{
     answer::{Answer, Content},
     audit::Trail,
     body::{self, Expected, FieldValidation, Received},
+    escalation::{Guard, Guarded},
     negotiate::Accepted,
     object::Object,
-    registry::{self, DeleteOptions, Deleted, ListOptions, Registry, Target},
+    registry::{self, DeleteOptions, Deleted, Edit, ListOptions, Registry, Target},
     request::{RequestInfo, parameter},
     resources::Resource,
     schema::{TypeId, schema},
@@ -39,6 +40,8 @@ pub struct Call<'c> {
     pub headers: &'c HeaderMap,
     /// What its answer may be.
     pub accepted: Accepted,
+    /// Who asks, and what they have.
+    pub guard: Guard<'c>,
 }
 
 /// How many values that cannot be read one list names; the last warning tells of all.
@@ -69,6 +72,11 @@ impl<'c> Call<'c> {
         // A Namespace is asked for in its own namespace and lives in none.
         let namespace = if self.resource.namespaced { self.info.namespace.as_str() } else { "" };
         Target { resource: self.resource, namespace, name: &self.info.name }
+    }
+
+    /// An edit that gives nothing away which its sender does not have.
+    fn guarded<'e>(&'e self, edit: &'e mut dyn Edit) -> Guarded<'e> {
+        Guarded { edit, guard: self.guard, target: self.target() }
     }
 
     fn ty(&self) -> Result<TypeId, Status> {
@@ -137,6 +145,7 @@ impl<'c> Call<'c> {
         self.registry.prepare(&target, &mut object)?;
         self.check_name(&object)?;
         self.check_namespace(target.namespace).await?;
+        self.guard.check(&target, &object, None)?;
         let created = self.registry.create(&target, object, is_dry_run).await?;
         Ok(self.answer(StatusCode::CREATED, Content::Object(created), warnings))
     }

@@ -98,7 +98,7 @@ fn keep(objects: &mut BTreeMap<String, Object>, key: &str, value: Option<&bytes:
 }
 
 fn build(objects: &BTreeMap<String, Object>) -> Snapshot {
-    let mut snapshot = Snapshot::default();
+    let mut snapshot = Snapshot { is_known: true, ..Snapshot::default() };
     for (key, object) in objects {
         let (name, namespace) = (object.name().to_owned(), object.namespace().to_owned());
         match key.split('/').next().unwrap_or_default() {

@@ -45,6 +45,8 @@ pub struct Binding {
 /// The roles and bindings of one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
+    /// Whether the store was read at all.
+    pub is_known: bool,
     /// By name.
     pub cluster_roles: HashMap<String, Arc<[Rule]>>,
     /// By namespace, then name.

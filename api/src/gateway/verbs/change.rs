@@ -21,7 +21,7 @@ impl Call<'_> {
         let target = self.target();
         check_place(&target, &object)?;
         let mut edit = Replace { target, subresource: &self.info.subresource, object };
-        let outcome = self.registry.update(&target, is_dry_run, &mut edit).await?;
+        let outcome = self.registry.update(&target, is_dry_run, &mut self.guarded(&mut edit)).await?;
         Ok(self.answer(StatusCode::OK, Content::Object(outcome.into_object()), warnings))
     }
 }

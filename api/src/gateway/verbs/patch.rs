@@ -43,7 +43,7 @@ impl Call<'_> {
         let subresource = &self.info.subresource;
         let mut edit =
             Patch { target, ty: self.ty()?, kind, bytes, subresource, validation, warnings: Vec::new() };
-        let outcome = self.registry.update(&target, is_dry_run, &mut edit).await?;
+        let outcome = self.registry.update(&target, is_dry_run, &mut self.guarded(&mut edit)).await?;
         Ok(self.answer(StatusCode::OK, Content::Object(outcome.into_object()), edit.warnings))
     }
 }
