@@ -92,7 +92,7 @@ impl Cluster<'_> {
             clock: &self.clock,
             supervisor: self.supervisor,
         };
-        let (sources, _) = identities.open(registry)?;
+        let (sources, accounts) = identities.open(registry)?;
         let refusals = Refusals::new(self.journal.clone(), self.clock.clone());
         let (counted, stop) = (refusals.clone(), self.supervisor.stop(Phase::Movers));
         self.supervisor.spawn(Phase::Movers, "refusals", async move {
@@ -101,6 +101,7 @@ impl Cluster<'_> {
         });
         Ok(Door {
             authenticator: Authenticator::new(self.tokens.clone(), sources, self.clock.clone()),
+            accounts,
             limits: Limits::new(bounds(&self.settings.access), Ticks::system()),
             refusals,
             roles,

@@ -374,6 +374,10 @@ async fn nobody_gives_away_what_they_do_not_have() {
          \"system:authenticated\"]) is attempting to grant RBAC permissions not currently held:\n\
          {APIGroups:[\"\"], Resources:[\"nodes\"], Verbs:[\"get\" \"list\"]}"
     );
+    // Nor by what one server reads and another does not.
+    let mut odd = role("odd", "nodes", json!(["get"]));
+    odd["rules"] = json!([{ "verbs": null }, { "apiGroups": ["*"], "resources": ["*"], "verbs": ["*"] }]);
+    assert_eq!(send(&alice, Method::POST, &roles, odd).await.0, StatusCode::FORBIDDEN);
     // Neither by a change, nor by a patch, nor by a binding.
     let one = format!("{roles}/reader");
     let mut changed = made.clone();
@@ -422,4 +426,163 @@ async fn roles_gather_others_by_their_labels() {
     until(&alice, "/api/v1/nodes", StatusCode::OK).await;
     send(&root, Method::DELETE, &format!("{RBAC}/clusterroles/see-nodes"), Value::Null).await;
     until(&alice, "/api/v1/nodes", StatusCode::FORBIDDEN).await;
+}
+
+/// What a review is answered with.
+async fn review(caller: &Caller, group: &str, plural: &str, kind: &str, spec: Value) -> Value {
+    let body = json!({ "kind": kind, "apiVersion": format!("{group}/v1"), "spec": spec });
+    let (status, made) = send(caller, Method::POST, &format!("/apis/{group}/v1/{plural}"), body).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    made["status"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reviews_say_who_somebody_is_and_what_they_may_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&["--token-auth-file", &token_file(folder.path())]).await;
+    let (root, alice) = (server.call(), server.call().with_token("alice-token"));
+    until_gathered(&root).await;
+    make_namespace(&root, "shop").await;
+    bind(&root, "shop", "view", "alice").await;
+    until(&alice, "/api/v1/namespaces/shop/pods", StatusCode::OK).await;
+
+    let (_, me) = send(
+        &alice,
+        Method::POST,
+        "/apis/authentication.k8s.io/v1/selfsubjectreviews",
+        json!({ "kind": "SelfSubjectReview", "apiVersion": "authentication.k8s.io/v1" }),
+    )
+    .await;
+    let alice_info = json!({ "username": "alice", "uid": "1", "groups": ["dev", "system:authenticated"] });
+    assert_eq!(me["status"]["userInfo"], alice_info);
+
+    let authorization = "authorization.k8s.io";
+    let asks = |namespace: &str, verb: &str| json!({ "resourceAttributes": { "namespace": namespace, "verb": verb, "resource": "pods" } });
+    let own = async |spec: Value| {
+        review(&alice, authorization, "selfsubjectaccessreviews", "SelfSubjectAccessReview", spec).await
+    };
+    let allowed = own(asks("shop", "list")).await;
+    assert_eq!(allowed["allowed"], true);
+    assert!(allowed["reason"].as_str().unwrap().contains("RoleBinding \"alice-view/shop\""), "{allowed}");
+    assert_eq!(own(asks("shop", "create")).await, json!({ "allowed": false }));
+    assert_eq!(own(asks("bank", "list")).await, json!({ "allowed": false }));
+    let path = json!({ "nonResourceAttributes": { "path": "/apis", "verb": "get" } });
+    assert_eq!(own(path).await["allowed"], true);
+
+    let mut of_alice = asks("shop", "list");
+    of_alice["user"] = "alice".into();
+    let other = |plural: &'static str, kind: &'static str| (plural, kind);
+    let (plural, kind) = other("subjectaccessreviews", "SubjectAccessReview");
+    assert_eq!(review(&root, authorization, plural, kind, of_alice.clone()).await["allowed"], true);
+    let local = "/apis/authorization.k8s.io/v1/namespaces/shop/localsubjectaccessreviews";
+    let body = |spec: Value| json!({ "kind": "LocalSubjectAccessReview", "apiVersion": "authorization.k8s.io/v1", "spec": spec });
+    let (status, made) = send(&root, Method::POST, local, body(of_alice.clone())).await;
+    assert_eq!((status, &made["status"]["allowed"]), (StatusCode::CREATED, &json!(true)));
+    of_alice["resourceAttributes"]["namespace"] = "bank".into();
+    assert_eq!(send(&root, Method::POST, local, body(of_alice)).await.0, StatusCode::UNPROCESSABLE_ENTITY);
+
+    let rules = review(
+        &alice,
+        authorization,
+        "selfsubjectrulesreviews",
+        "SelfSubjectRulesReview",
+        json!({ "namespace": "shop" }),
+    )
+    .await;
+    assert!(rules["resourceRules"].as_array().unwrap().len() > 10, "{rules}");
+    assert!(rules["nonResourceRules"].to_string().contains("/openapi/*"), "{rules}");
+
+    let authentication = "authentication.k8s.io";
+    let token = async |text: &str| {
+        review(&root, authentication, "tokenreviews", "TokenReview", json!({ "token": text })).await
+    };
+    let known = token("alice-token").await;
+    assert_eq!((&known["authenticated"], &known["user"]), (&json!(true), &alice_info));
+    assert_eq!(token("another").await["error"], "invalid bearer token");
+    // Who may not ask is not answered, and nothing of a token is kept.
+    let body =
+        json!({ "kind": "TokenReview", "apiVersion": "authentication.k8s.io/v1", "spec": { "token": "x" } });
+    let (status, _) = send(&alice, Method::POST, "/apis/authentication.k8s.io/v1/tokenreviews", body).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_account_has_tokens_that_go_with_it_and_with_what_they_are_bound_to() {
+    let server = Server::start(&[]).await;
+    let root = server.call();
+    until_gathered(&root).await;
+    make_namespace(&root, "shop").await;
+    let accounts = "/api/v1/namespaces/shop/serviceaccounts";
+    let named =
+        |kind: &str, name: &str| json!({ "kind": kind, "apiVersion": "v1", "metadata": { "name": name } });
+    let (status, account) = send(&root, Method::POST, accounts, named("ServiceAccount", "web")).await;
+    assert_eq!(status, StatusCode::CREATED, "{account}");
+    send(&root, Method::POST, "/api/v1/namespaces/shop/secrets", named("Secret", "s")).await;
+    let request = async |spec: Value| {
+        let body = json!({ "kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", "spec": spec });
+        send(&root, Method::POST, &format!("{accounts}/web/token"), body).await
+    };
+    let (status, made) = request(json!({ "expirationSeconds": 600 })).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    assert_eq!(made["spec"]["expirationSeconds"], 600);
+    assert!(made["status"]["expirationTimestamp"].as_str().unwrap().ends_with('Z'), "{made}");
+    let web = root.with_token(made["status"]["token"].as_str().unwrap());
+    let (status, refused) = get(&web, "/api/v1/namespaces/shop/pods").await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert!(
+        refused["message"].as_str().unwrap().contains("User \"system:serviceaccount:shop:web\""),
+        "{refused}"
+    );
+
+    let bound = json!({ "boundObjectRef": { "kind": "Secret", "apiVersion": "v1", "name": "s" } });
+    let (_, made) = request(bound).await;
+    let bound = root.with_token(made["status"]["token"].as_str().unwrap());
+    assert_eq!(get(&bound, "/apis").await.0, StatusCode::OK);
+    for (spec, code) in [
+        (json!({ "expirationSeconds": 1 }), 422),
+        (json!({ "boundObjectRef": { "kind": "Secret", "apiVersion": "v1", "name": "none" } }), 404),
+        (json!({ "boundObjectRef": { "kind": "ConfigMap", "apiVersion": "v1", "name": "s" } }), 400),
+    ] {
+        assert_eq!(request(spec.clone()).await.0.as_u16(), code, "{spec}");
+    }
+    // What was verified counts for ten seconds more.
+    send(&root, Method::DELETE, "/api/v1/namespaces/shop/secrets/s", Value::Null).await;
+    until(&bound, "/apis", StatusCode::UNAUTHORIZED).await;
+    assert_eq!(get(&web, "/apis").await.0, StatusCode::OK);
+    send(&root, Method::DELETE, &format!("{accounts}/web"), Value::Null).await;
+    until(&web, "/apis", StatusCode::UNAUTHORIZED).await;
+
+    let seen = event(&root, "cluster:local resource:serviceaccounts sub:token code:201").await;
+    let id = &seen["annotations"]["authentication.kubernetes.io/issued-credential-id"];
+    assert!(id.as_str().unwrap().starts_with("JTI="), "{seen}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_finds_the_gateway_by_the_file_of_the_data_folder() {
+    use std::os::unix::fs::PermissionsExt;
+    let server = Server::start(&[]).await;
+    let file = server.data().join("admin.kubeconfig");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(server.log().contains("export KUBECONFIG="), "{}", server.log());
+    let root = server.call();
+    until_gathered(&root).await;
+    bind(&root, "", "view", "alice").await;
+    let Ok(found) = std::process::Command::new("kubectl").arg("version").arg("--client").output() else {
+        return server::skipped("there is no kubectl");
+    };
+    assert!(found.status.success());
+    let kubectl = async |args: &[&str]| {
+        let (args, file) = (args.iter().map(|a| (*a).to_owned()).collect::<Vec<_>>(), file.clone());
+        let run = move || {
+            std::process::Command::new("kubectl").env("KUBECONFIG", file).args(args).output().unwrap()
+        };
+        let output = tokio::task::spawn_blocking(run).await.unwrap();
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    };
+    let said = kubectl(&["auth", "can-i", "--list", "--as", "alice"]).await;
+    assert!(said.contains("selfsubjectreviews.authentication.k8s.io") && said.contains("pods/log"), "{said}");
+    assert_eq!(kubectl(&["auth", "can-i", "delete", "pods", "--as", "alice"]).await.trim(), "no");
+    assert_eq!(kubectl(&["auth", "can-i", "list", "pods", "--as", "alice"]).await.trim(), "yes");
+    let said = kubectl(&["auth", "whoami"]).await;
+    assert!(said.contains("muniment:token:") && said.contains("system:masters"), "{said}");
 }

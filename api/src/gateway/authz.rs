@@ -8,7 +8,7 @@ mod snapshot;
 pub use self::{
     cover::{missing, quoted},
     follow::follow,
-    rules::{Rule, RuleRequest},
+    rules::{Rule, RuleRequest, listed},
     snapshot::{Binding, RoleRef, Snapshot, Subject},
 };
 use super::{

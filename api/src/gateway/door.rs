@@ -7,7 +7,7 @@ use axum_server::tls::TlsInfo;
 use tokio::sync::watch;
 
 use super::{
-    authn::{Authenticator, Credentials},
+    authn::{Authenticator, Credentials, account::ServiceAccounts},
     authz::{Attributes, Snapshot, Verdict, refusal},
     impersonation::impersonated,
     limits::{Class, Limits, Place},
@@ -22,6 +22,8 @@ use super::{
 pub struct Door {
     /// Says who requests come from.
     pub authenticator: Authenticator,
+    /// Makes and checks tokens of service accounts.
+    pub accounts: Arc<ServiceAccounts>,
     /// Says when it is too much.
     pub limits: Limits,
     /// Counts who is refused.
@@ -77,6 +79,22 @@ impl Door {
             recorded.message = failure.to_string();
             self.turn_away(told, recorded, peer)
         })
+    }
+
+    /// Who a token belongs to, and for which of `audiences` it is; for those of the API where none are named.
+    pub(super) async fn holder(&self, token: &str, audiences: &[String]) -> Option<(UserInfo, Vec<String>)> {
+        let own = self.accounts.audiences();
+        let wanted = if audiences.is_empty() { own } else { audiences };
+        if let Some(checked) = self.accounts.check(token, wanted).await {
+            return Some((checked.user.authenticated(), checked.audiences));
+        }
+        // Other tokens have no audiences of Kubernetes: they are for the API.
+        let shared: Vec<String> = own.iter().filter(|name| wanted.contains(name)).cloned().collect();
+        if shared.is_empty() {
+            return None;
+        }
+        let user = self.authenticator.by_token(token).await?;
+        Some((user.authenticated(), shared))
     }
 
     fn turn_away(&self, told: Status, recorded: Status, peer: Option<IpAddr>) -> Box<TurnedAway> {

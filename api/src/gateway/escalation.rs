@@ -44,8 +44,10 @@ impl Guard<'_> {
         if self.may("escalate", target.resource.plural, target.namespace, target.name) {
             return Ok(());
         }
-        let rules: Vec<Rule> =
-            new.at("/rules").and_then(|rules| Vec::deserialize(rules).ok()).unwrap_or_default();
+        // Rules that cannot be read here could be read by another server of the same cluster.
+        let rules = new.at("/rules").map(Option::<Vec<Rule>>::deserialize).transpose();
+        let rules =
+            rules.map_err(|error| Status::bad_request(error.to_string()))?.flatten().unwrap_or_default();
         self.holds(target, new.name(), &rules)?;
         let gathers = |object: &Object| object.at("/aggregationRule").is_some_and(|rule| !rule.is_null());
         if gathers(new) || old.is_some_and(gathers) {

@@ -182,6 +182,7 @@ impl Gateway {
             query: parts.uri.query(),
             headers: &parts.headers,
             accepted,
+            door: &self.door,
             guard,
         })
     }

@@ -2,6 +2,8 @@
 
 mod change;
 mod patch;
+mod review;
+mod token;
 mod watch;
 
 use axum::{
@@ -14,6 +16,7 @@ use super::{
     answer::{Answer, Content},
     audit::Trail,
     body::{self, Expected, FieldValidation, Received},
+    door::Door,
     escalation::{Guard, Guarded},
     negotiate::Accepted,
     object::Object,
@@ -40,6 +43,8 @@ pub struct Call<'c> {
     pub headers: &'c HeaderMap,
     /// What its answer may be.
     pub accepted: Accepted,
+    /// Who is known.
+    pub door: &'c Door,
     /// Who asks, and what they have.
     pub guard: Guard<'c>,
 }
@@ -56,7 +61,11 @@ impl<'c> Call<'c> {
     /// # Errors
     /// What the client is told instead.
     pub async fn run(&self, body: Body, trail: &mut Trail) -> Result<Answer, Status> {
+        if self.is_review() {
+            return self.review(body, trail).await;
+        }
         match (&*self.info.verb, self.info.subresource.as_str()) {
+            ("create", "token") => self.issue_token(body, trail).await,
             ("get", "" | "status") => self.get().await,
             ("list", "") => self.list().await,
             ("create", "") => self.create(body, trail).await,

@@ -91,6 +91,17 @@ struct Token {
     kubernetes: Claims,
 }
 
+/// A token that is good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// Who it belongs to.
+    pub user: UserInfo,
+    /// The second at which it ends.
+    pub end: i64,
+    /// For whom it is, of those that were asked for.
+    pub audiences: Vec<String>,
+}
+
 /// Makes and checks the tokens of one issuer.
 #[derive(Debug)]
 pub struct ServiceAccounts {
@@ -119,8 +130,13 @@ impl ServiceAccounts {
         Self { issuer, audiences, key, public, further, objects, clock }
     }
 
-    /// Who a token belongs to that is for one of `audiences`, and the second at which it ends.
-    pub async fn check(&self, token: &str, audiences: &[String]) -> Option<(UserInfo, i64)> {
+    /// The audiences of the API.
+    pub fn audiences(&self) -> &[String] {
+        &self.audiences
+    }
+
+    /// Who a token belongs to that is for one of `audiences`.
+    pub async fn check(&self, token: &str, audiences: &[String]) -> Option<Checked> {
         if claimed_issuer(token)? != self.issuer {
             return None;
         }
@@ -134,7 +150,10 @@ impl ServiceAccounts {
             return None;
         }
         match self.is_alive(&token.kubernetes).await {
-            Ok(true) => Some((user(username, &token), end)),
+            Ok(true) => {
+                let audiences = audiences.iter().filter(|name| token.aud.has(name)).cloned().collect();
+                Some(Checked { user: user(username, &token), end, audiences })
+            }
             Ok(false) => None,
             Err(error) => {
                 tracing::warn!(%error, "a service-account token is refused");
@@ -171,7 +190,7 @@ impl ServiceAccounts {
 #[async_trait]
 impl TokenSource for ServiceAccounts {
     async fn holder(&self, token: &str) -> Option<(UserInfo, i64)> {
-        self.check(token, &self.audiences).await
+        self.check(token, &self.audiences).await.map(|checked| (checked.user, checked.end))
     }
 }
 

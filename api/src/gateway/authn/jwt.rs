@@ -168,10 +168,15 @@ pub enum Audience {
 impl Audience {
     /// Whether one of `names` is meant.
     pub fn has_any(&self, names: &[String]) -> bool {
+        names.iter().any(|name| self.has(name))
+    }
+
+    /// Whether somebody is meant.
+    pub fn has(&self, name: &str) -> bool {
         match self {
             Self::Nobody => false,
-            Self::One(name) => names.contains(name),
-            Self::Many(many) => many.iter().any(|name| names.contains(name)),
+            Self::One(one) => one == name,
+            Self::Many(many) => many.iter().any(|one| one == name),
         }
     }
 }

@@ -1,25 +1,31 @@
 //! One rule of a role, and whether a request falls under it.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// What a role allows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Rule {
     /// `*` is every verb.
+    #[serde(deserialize_with = "listed")]
     pub verbs: Vec<String>,
     /// `*` is every group.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "listed")]
     pub api_groups: Vec<String>,
     /// `*` is every resource with its subresources, `*/scale` is that subresource of every resource.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "listed")]
     pub resources: Vec<String>,
     /// Empty is every name.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "listed")]
     pub resource_names: Vec<String>,
     /// Paths; a star at the end stands for any rest.
-    #[serde(rename = "nonResourceURLs", skip_serializing_if = "Vec::is_empty")]
+    #[serde(rename = "nonResourceURLs", skip_serializing_if = "Vec::is_empty", deserialize_with = "listed")]
     pub non_resource_urls: Vec<String>,
+}
+
+/// A list, which objects may also write as null.
+pub fn listed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// What is asked of a rule.
@@ -123,6 +129,13 @@ mod tests {
         for (rule, request, expected) in cases {
             assert_eq!(rule.allows(&request), expected, "{rule:?} {request:?}");
         }
+    }
+
+    #[test]
+    fn a_list_may_be_null() {
+        let rule: Rule =
+            serde_json::from_str(r#"{"verbs":["get"],"apiGroups":null,"resources":["*"]}"#).unwrap();
+        assert_eq!((rule.verbs.len(), rule.api_groups.len(), rule.resources.len()), (1, 0, 1));
     }
 
     #[test]
