@@ -45,7 +45,7 @@ use crate::{
     engines::Engines,
     exit,
     inputs::Inputs,
-    lag, listener,
+    kubeconfig, lag, listener,
     mender::Mender,
     retention::Retention,
     settings::{Ack, Role, Settings},
@@ -60,6 +60,8 @@ pub(crate) struct Running {
     pub(crate) data: DataFolder,
     /// Where it listens.
     pub(crate) url: String,
+    /// Whether it serves a Kubernetes API.
+    pub(crate) serves_cluster: bool,
     /// Its journal, to be closed when the tasks have ended.
     pub(crate) journal: Journal,
 }
@@ -118,8 +120,12 @@ pub(crate) async fn assemble(settings: Settings, metrics: MetricsPage, clock: Cl
     let url = url_of(listener.address());
     let api = Api { tokens, health: parts.health(), metrics, intake, gateway, keys, query };
     parts.listen(listener, api, tls);
+    let serves_cluster = parts.settings.runs(Role::Gateway);
+    if serves_cluster {
+        kubeconfig::write(data.path(), &url, &parts.settings)?;
+    }
     data.publish(&ServerFile { url: url.clone(), pid: std::process::id() })?;
-    Ok(Running { supervisor: parts.supervisor, data, url, journal: parts.journal })
+    Ok(Running { supervisor: parts.supervisor, data, url, serves_cluster, journal: parts.journal })
 }
 
 fn check(settings: &Settings) -> Result<()> {

@@ -21,6 +21,7 @@ mod exit;
 mod flaws;
 mod identities;
 mod inputs;
+mod kubeconfig;
 mod lag;
 mod listener;
 mod mender;

@@ -2,6 +2,7 @@
 
 use std::{
     io::{IsTerminal, Write},
+    path::Path,
     process::ExitCode,
 };
 
@@ -12,7 +13,7 @@ use crate::{
     assemble::{self, Running},
     chronicle,
     config::Config,
-    supervise, telemetry,
+    kubeconfig, supervise, telemetry,
 };
 
 /// Runs the server.
@@ -65,6 +66,10 @@ fn announce(running: &Running) -> Result<()> {
     };
     let program = program();
     writeln!(out, "\nTry next:\n")?;
+    if running.serves_cluster {
+        writeln!(out, "  export KUBECONFIG={}", shown(&data.join(kubeconfig::FILE)))?;
+        writeln!(out, "  kubectl get namespaces")?;
+    }
     writeln!(out, "  {program} search{folder} kind:pipeline")?;
     writeln!(out, "  {program} search{folder} --follow")?;
     writeln!(out, "  {program} token create{folder} --intake demo --kubeconfig\n")?;
@@ -72,6 +77,13 @@ fn announce(running: &Running) -> Result<()> {
     writeln!(out, "  {program} import{folder} --cluster demo FILE…\n")?;
     out.flush()?;
     Ok(())
+}
+
+/// A path as it is typed from here.
+fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().ok();
+    let relative = here.and_then(|here| path.strip_prefix(here).ok().map(Path::to_path_buf));
+    relative.unwrap_or_else(|| path.to_owned()).display().to_string()
 }
 
 /// The program as it was called, so that what is printed can be pasted although it may not be on the search path.
