@@ -4,13 +4,14 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
+#[path = "support/peer.rs"]
+mod peer;
 #[path = "support/skipped.rs"]
 mod skipped;
 
 use std::{
     collections::BTreeMap,
     fs,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -27,8 +28,8 @@ use ingest::{
     redact::{Redactor, RuleSet},
     time::Clock,
 };
+use peer::{Peer, free_port};
 use serde_json::Value;
-use skipped::skipped;
 use tokio::sync::watch;
 
 /// The cluster's name at the intake.
@@ -42,29 +43,6 @@ const COMMANDS_WITHOUT: usize = 30;
 const DELIVERY: Duration = Duration::from_secs(180);
 /// What starting anything here may take on a busy machine.
 const START: Duration = Duration::from_secs(120);
-
-/// Where the API server was built, or why the test cannot run.
-fn peer() -> Result<(PathBuf, PathBuf), String> {
-    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/peer");
-    let built = PathBuf::from(variable("PEER_DIR").unwrap_or_else(|| "/tmp/peer".into())).join("bin");
-    if !scripts.join("run.sh").exists() {
-        return Err("../shared is absent".into());
-    }
-    if !built.join("kube-apiserver").exists() {
-        return Err(format!("no kube-apiserver in {}; `make interop` builds it", built.display()));
-    }
-    Ok((scripts, built))
-}
-
-#[allow(clippy::disallowed_methods, reason = "a test is told by its caller where the built server is")]
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok()
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 /// Waits until `done`, looking again and again, for at most `bound`.
 fn wait_for(what: &str, bound: Duration, mut done: impl FnMut() -> bool) {
@@ -157,51 +135,19 @@ impl Drop for Muniment {
     }
 }
 
-/// The API server and its etcd, with data, keys and ports of their own.
-struct Peer {
-    scripts: PathBuf,
-    built: PathBuf,
-    folder: PathBuf,
-    ports: BTreeMap<&'static str, u16>,
-    webhook: PathBuf,
+/// What the API server is started with: its own waits between tries stand; only batches are sent sooner than after 30 s.
+fn webhook_flags(webhook: &Path) -> String {
+    format!("--audit-webhook-config-file={} --audit-webhook-batch-max-wait=1s", webhook.display())
 }
 
 impl Peer {
-    fn new(scripts: PathBuf, built: PathBuf, folder: &Path, webhook: PathBuf) -> Self {
-        let ports =
-            ["ETCD_PORT", "ETCD_PEER_PORT", "API_PORT", "HOOK_PORT"].map(|name| (name, free_port())).into();
-        Self { scripts, built, folder: folder.join("peer"), ports, webhook }
-    }
-
-    fn script(&self, args: &[&str]) {
-        let mut command = Command::new(self.scripts.join("run.sh"));
-        command
-            .args(args)
-            .env("PEER_DIR", &self.folder)
-            .env("BIN", &self.built)
-            .env("AUDIT", "blocking-strict");
-        command.envs(self.ports.iter().map(|(name, port)| (name, port.to_string())));
-        // The server's own waits between tries stand; only batches are sent sooner than after 30 s.
-        let flags = format!(
-            "--audit-webhook-config-file={} --audit-webhook-batch-max-wait=1s",
-            self.webhook.display()
-        );
-        let status = command.env("API_ARGS", flags).status().unwrap();
-        assert!(status.success(), "run.sh {} failed; see {}", args.join(" "), self.folder.display());
-    }
-
     fn log(&self) -> PathBuf {
         self.folder.join("log/audit.log")
     }
 
     fn kubectl(&self, token: &str, args: &[&str]) {
-        let mut command = Command::new("kubectl");
-        command.args(["--server", &format!("https://127.0.0.1:{}", self.ports["API_PORT"])]);
-        command.arg("--certificate-authority").arg(self.folder.join("pki/ca.crt"));
-        let token = fs::read_to_string(self.folder.join(format!("etc/{token}.token"))).unwrap();
-        command.args(["--token", token.trim(), "--request-timeout", "60s"]).args(args);
         // Some of these are refused, as it should be: refusals are audited too.
-        command.env("HOME", &self.folder).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+        self.command(token, args).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
     }
 
     /// One round of what people do, secrets among it.
@@ -229,23 +175,6 @@ impl Peer {
             done.fetch_add(1, Ordering::SeqCst);
         }
     }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            for line in tail(&self.folder.join("log/apiserver.log"), 20) {
-                eprintln!("apiserver: {line}");
-            }
-        }
-        self.script(&["stop", "etcd", "apiserver"]);
-    }
-}
-
-fn tail(file: &Path, lines: usize) -> Vec<String> {
-    let text = fs::read_to_string(file).unwrap_or_default();
-    let all: Vec<&str> = text.lines().collect();
-    all[all.len().saturating_sub(lines)..].iter().map(|line| (*line).to_owned()).collect()
 }
 
 /// An event without what differs between a log line and an item of a batch, as text that does not depend on order.
@@ -309,20 +238,15 @@ fn outages(muniment: &mut Muniment, done: &AtomicUsize) {
 
 #[test]
 fn a_real_api_server_and_muniment_agree_although_muniment_is_killed() {
-    let (scripts, built) = match peer() {
-        Ok(found) => found,
-        Err(reason) => {
-            assert!(variable("MUNIMENT_TEST_INTEROP").is_none(), "{reason}");
-            skipped(&reason);
-            return;
-        }
-    };
     let folder = tempfile::tempdir().unwrap();
+    let Some(mut peer) = Peer::find(folder.path()) else { return };
     let mut muniment = Muniment::new(folder.path());
     let webhook = folder.path().join("webhook.yaml");
     fs::write(&webhook, muniment.run(&["token", "create", "--intake", CLUSTER, "--kubeconfig"])).unwrap();
-    let peer = Arc::new(Peer::new(scripts, built, folder.path(), webhook));
+    peer.set("AUDIT", "blocking-strict");
+    peer.set("API_ARGS", &webhook_flags(&webhook));
     peer.script(&["start", "etcd", "apiserver"]);
+    let peer = Arc::new(peer);
 
     let (done, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
     let workers: Vec<_> = (0..2)
