@@ -7,7 +7,7 @@ mod load;
 #[path = "support/server.rs"]
 mod server;
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use load::{event, list};
 use reqwest::StatusCode;
@@ -23,10 +23,47 @@ const OPEN_FILES: usize = 768;
 /// What it may hold of its own in memory, in KiB.
 const MEMORY_KIB: u64 = 512 * 1024;
 
+/// Between two looks at what the process holds.
+const LOOK: Duration = Duration::from_millis(20);
+
 fn days_ago(days: i64, number: u64) -> String {
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros() as i64;
     let then = now - days * 86_400_000_000 + number as i64;
     format!("{:.6}", jiff::Timestamp::from_microsecond(then).unwrap())
+}
+
+/// The most that a process held at any look, of which there are many a second.
+struct Peaks {
+    watch: tokio::task::JoinHandle<(usize, u64)>,
+    stop: tokio_util::sync::CancellationToken,
+}
+
+impl Peaks {
+    fn of(server: &Server) -> Self {
+        let (pid, stop) = (server.pid(), tokio_util::sync::CancellationToken::new());
+        let stopped = stop.clone();
+        let watch = tokio::spawn(async move {
+            let (mut files, mut memory, mut looks) = (0, 0, 0);
+            while !stopped.is_cancelled() {
+                files = files.max(fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count());
+                memory = memory.max(server::anonymous_kib(pid));
+                looks += 1;
+                tokio::time::sleep(LOOK).await;
+            }
+            assert!(looks > 10, "{looks} looks prove little");
+            (files, memory)
+        });
+        Self { watch, stop }
+    }
+
+    /// Fails when the process held too much.
+    async fn are_bounded(self, during: &str) {
+        self.stop.cancel();
+        let (files, memory) = self.watch.await.unwrap();
+        println!("{during}: at most {files} open files and {memory} KiB of anonymous memory");
+        assert!(files < OPEN_FILES, "{during}: {files} open files");
+        assert!(memory < MEMORY_KIB, "{during}: {memory} KiB");
+    }
 }
 
 async fn taken(caller: &Caller, events: Vec<Value>) -> u64 {
@@ -39,6 +76,7 @@ async fn taken(caller: &Caller, events: Vec<Value>) -> u64 {
 async fn an_import_over_400_days_stays_within_memory_and_open_files() {
     let mut server = Server::start(&["--retention-days", "500"]).await;
     let caller = server.call();
+    let peaks = Peaks::of(&server);
     let mut number = 0;
     // Every request touches every day, in no order of time: the worst that an importer of many files can do.
     for round in 0..EACH {
@@ -49,16 +87,15 @@ async fn an_import_over_400_days_stays_within_memory_and_open_files() {
     }
     let all = DAYS as u64 * EACH;
     caller.until_count("cluster:days", all).await;
-    let files = fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().count();
-    assert!(files < OPEN_FILES, "{files} open files");
-    let memory = server.anonymous_kib();
-    assert!(memory < MEMORY_KIB, "{memory} KiB");
-    println!("{all} events of {DAYS} days: {files} open files, {memory} KiB of anonymous memory");
+    peaks.are_bounded(&format!("{all} events of {DAYS} days")).await;
 
     // All of it is there after a start too, and a start opens no more than work does.
     server.stop().await;
-    server.run().await;
+    server.spawn();
+    let peaks = Peaks::of(&server);
+    server.ready().await;
     server.call().until_count("cluster:days", all).await;
+    peaks.are_bounded("a start").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -113,15 +113,19 @@ fn every_flag_is_documented_and_every_documented_flag_exists() {
     agree("flags", &real, &documented_flags(&page("configuration.md")), "configuration.md");
 }
 
+/// Every crate's folder; the root's own is the first.
+const CRATES: [&str; 7] = ["", "manifest", "crypto", "admission", "ingest", "index", "api"];
+
 /// The sources of every crate: what is under its `src`.
 fn sources() -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> =
-        ["src", "manifest/src", "crypto/src", "admission/src", "ingest/src", "index/src", "api/src"]
-            .map(|name| root().join(name))
-            .into();
+    rust_files(CRATES.map(|name| root().join(name).join("src")).into())
+}
+
+/// Every file below these folders, those that are there.
+fn rust_files(mut folders: Vec<PathBuf>) -> Vec<PathBuf> {
     let mut files = Vec::new();
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
+        for entry in fs::read_dir(folder).into_iter().flatten() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
@@ -188,6 +192,18 @@ fn every_route_is_documented_and_every_documented_route_exists() {
         .filter_map(|line| line.strip_prefix("## `")?.split_once('`').map(|(route, _)| route.to_owned()))
         .collect();
     agree("routes", &real, &documented, "api.md");
+}
+
+#[test]
+fn a_test_that_cannot_run_is_in_the_report_of_the_run_and_not_only_printed() {
+    let mut files = sources();
+    files.extend(rust_files(CRATES.map(|name| root().join(name).join("tests")).into()));
+    assert!(files.len() > 100, "{files:?}");
+    let own = Path::new("tests/support/skipped.rs");
+    for file in files.iter().filter(|file| !file.ends_with(own) && !file.ends_with(file!())) {
+        let text = fs::read_to_string(file).unwrap();
+        assert!(!text.contains("\"skipped: "), "{} prints it by itself", file.display());
+    }
 }
 
 #[test]

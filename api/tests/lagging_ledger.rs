@@ -26,7 +26,10 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 /// More than any answer has.
-const MAX_BODY: usize = 1024 * 1024;
+const MAX_BODY: usize = 64 * 1024 * 1024;
+
+/// What each of the large events holds: three of them are more than one answer gives.
+const LARGE: usize = 12 * 1024 * 1024;
 
 /// Longer than any wait of the server for the ledger.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -64,13 +67,24 @@ impl Instance {
 
     /// Journals and indexes one record for each name, a millisecond apart.
     async fn index(&self, names: &[&str]) -> Vec<Record> {
+        self.index_padded(names, 0).await
+    }
+
+    /// The same, with events that are `padding` bytes larger.
+    async fn index_padded(&self, names: &[&str], padding: usize) -> Vec<Record> {
         let now = Clock::system().now().micros();
-        let drafts = (0..).zip(names).map(|(number, name)| draft(name, now + number * 1_000)).collect();
+        let drafts =
+            (0..).zip(names).map(|(number, name)| draft(name, now + number * 1_000, padding)).collect();
         let receipt = self.stores.journal.append(drafts).await.unwrap();
         let end = Offset(receipt.next.0);
         let first = Offset(end.0 - names.len() as u64);
-        let read = self.stores.journal.read(first, names.len()).await.unwrap();
-        let records: Vec<Record> = read.into_iter().map(|entry| entry.record.unwrap()).collect();
+        // A read gives as many as fit into some bytes, and at least one.
+        let mut records: Vec<Record> = Vec::new();
+        while records.len() < names.len() {
+            let next = Offset(first.0 + records.len() as u64);
+            let read = self.stores.journal.read(next, names.len()).await.unwrap();
+            records.extend(read.into_iter().map(|entry| entry.record.unwrap()));
+        }
         assert_eq!(records.len(), names.len());
         self.stores.index.add(&records).unwrap();
         let standing = Standing::at(self.log.id().await.unwrap(), [(0, end)].into());
@@ -118,12 +132,12 @@ impl Instance {
     }
 }
 
-fn draft(name: &str, micros: i64) -> Draft {
+fn draft(name: &str, micros: i64, padding: usize) -> Draft {
     let at = ingest::time::Timestamp::from_micros(micros);
     let id = (micros as u128 / 1_000) << 80 | 8 << 76 | 2 << 62;
     let event = json!({
         "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata", "auditID": name,
-        "stage": "ResponseComplete", "verb": "get", "stageTimestamp": at,
+        "stage": "ResponseComplete", "verb": "get", "stageTimestamp": at, "userAgent": "x".repeat(padding),
     });
     Draft {
         id: RecordId(uuid::Uuid::from_u128(id)),
@@ -239,4 +253,35 @@ async fn a_page_ends_before_a_record_that_the_ledger_does_not_have_yet_and_the_n
     let rest = instance.page(same["next"].as_str().unwrap()).await;
     assert_eq!((names(&rest), &rest["next"]), (vec!["b", "a"], &Value::Null), "{rest}");
     assert_eq!((&rest["partial"], &rest["pending"]), (&json!(false), &Value::Null), "{rest}");
+}
+
+#[tokio::test]
+async fn a_page_ends_after_32_mib_and_the_next_begins_with_what_it_did_not_get_to() {
+    let instance = Instance::start().await;
+    let records = instance.index_padded(&["a", "b", "c", "d"], LARGE).await;
+    instance.apply(&records).await;
+    let first = instance.page("").await;
+    assert_eq!(
+        (names(&first), &first["partial"]),
+        (vec!["d", "c", "b"], &json!(false)),
+        "a whole page of its kind"
+    );
+    assert_eq!(first["pending"], Value::Null);
+    let rest = instance.page(first["next"].as_str().expect("there is more")).await;
+    assert_eq!((names(&rest), &rest["next"]), (vec!["a"], &Value::Null));
+}
+
+#[tokio::test]
+async fn a_follower_gets_all_of_a_part_that_is_larger_than_32_mib_and_comes_back_to_the_same_place() {
+    let instance = Instance::start().await;
+    let mut first = instance.follow(None).await;
+    let records = instance.index_padded(&["a", "b", "c", "d"], LARGE).await;
+    instance.apply(&records).await;
+    first.until("\nid: ").await;
+    assert_eq!(first.names(), ["a", "b", "c"]);
+    let mut again = instance.follow(Some(&first.last_id())).await;
+    again.until("\nid: ").await;
+    assert_eq!(again.names(), ["d"]);
+    first.until("\"auditID\":\"d\"").await;
+    assert_eq!(first.names(), ["a", "b", "c", "d"]);
 }

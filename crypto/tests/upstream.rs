@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed test panics")]
 
+#[path = "../../tests/support/skipped.rs"]
+mod skipped;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -16,7 +19,7 @@ use serde_json::Value;
 fn shared(path: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/fixtures").join(path);
     if !path.exists() {
-        println!("skipped: ../shared is absent");
+        skipped::skipped("../shared is absent");
         return None;
     }
     Some(path)

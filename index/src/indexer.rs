@@ -6,6 +6,8 @@
 //! What the log lost before it was read here may be in the ledger. The commit that passes such a range says in the
 //! same file that the index lacks it, so that it is made anew from the ledger now or after a restart.
 
+mod pace;
+
 use std::{
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
@@ -16,6 +18,7 @@ use ingest::log::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::pace::Pace;
 use crate::{Index, IndexError, lacking::Lacking, metrics, standing::Standing};
 
 /// Entries of one poll: some megabytes, and several polls per commit.
@@ -23,13 +26,6 @@ const MAX_POLL: usize = 2_000;
 
 /// How long a poll waits for something to arrive.
 const POLL_WAIT: Duration = Duration::from_millis(100);
-
-/// How long what arrived may wait for its commit when the indexer keeps up. Together with a commit and the
-/// stages before it this stays under the two seconds in which an event has to be found.
-const COMMIT_EVERY: Duration = Duration::from_millis(500);
-
-/// The same while there is a backlog, where freshness cannot be had but larger segments save merging.
-const COMMIT_BACKLOG_EVERY: Duration = Duration::from_secs(2);
 
 /// Bytes of events between two commits: documents on their way to the segments are about three times as large.
 const MAX_UNCOMMITTED_BYTES: usize = 32 * 1024 * 1024;
@@ -114,11 +110,7 @@ struct Reading {
     index: Index,
     log: LogId,
     positions: Positions,
-    /// When the oldest of what is not committed was added.
-    added: Option<Instant>,
-    /// How long the last commit took. One over many days takes seconds: then as much is read between two.
-    took: Duration,
-    is_behind: bool,
+    pace: Pace,
     /// What the next commit says that the index lacks.
     lacking: Option<Lacking>,
     /// Where reading begins, or what is lacking, is not written yet: it is as soon as the log has told all of it.
@@ -133,9 +125,7 @@ impl Reading {
             subscription,
             index,
             positions: Positions::new(),
-            added: None,
-            took: Duration::ZERO,
-            is_behind: false,
+            pace: Pace::default(),
             lacking: None,
             is_unsettled: known.is_none(),
             log,
@@ -155,7 +145,7 @@ impl Reading {
         let is_settled = matches!(polled, Polled::Batch(_) | Polled::Idle);
         match polled {
             Polled::Batch(deliveries) => self.add(deliveries).await?,
-            Polled::Idle => self.is_behind = false,
+            Polled::Idle => self.pace.behind(false),
             Polled::Assigned(partitions) => {
                 let at = |partition: &Partition| {
                     (*partition, self.positions.get(partition).copied().unwrap_or_default())
@@ -185,7 +175,7 @@ impl Reading {
     }
 
     async fn add(&mut self, deliveries: Vec<Delivery>) -> Result<(), Fault> {
-        self.is_behind = deliveries.len() >= MAX_POLL / 2;
+        self.pace.behind(deliveries.len() >= MAX_POLL / 2);
         let mut records = Vec::with_capacity(deliveries.len());
         for Delivery { partition, offset, record } in deliveries {
             self.pass(partition, Offset(offset.0 + 1));
@@ -212,17 +202,15 @@ impl Reading {
     /// Notes that everything before `to` has been dealt with.
     fn pass(&mut self, partition: Partition, to: Offset) {
         self.positions.insert(partition, to);
-        self.added.get_or_insert_with(Instant::now);
+        self.pace.added(Instant::now());
     }
 
     fn is_due(&self) -> bool {
-        let every = if self.is_behind { COMMIT_BACKLOG_EVERY } else { COMMIT_EVERY };
-        self.added.is_some_and(|added| added.elapsed() >= every.max(self.took))
-            || self.index.uncommitted_bytes() >= MAX_UNCOMMITTED_BYTES
+        self.pace.is_due(Instant::now()) || self.index.uncommitted_bytes() >= MAX_UNCOMMITTED_BYTES
     }
 
     async fn commit(&mut self) -> Result<(), Fault> {
-        if self.added.take().is_none() && !self.is_unsettled {
+        if !self.pace.begin() && !self.is_unsettled {
             return Ok(());
         }
         let started = Instant::now();
@@ -232,8 +220,9 @@ impl Reading {
         };
         self.is_unsettled = false;
         self.index.clone().blocking(move |index| index.commit(&standing)).await?;
-        self.took = started.elapsed();
-        metrics::committed(self.took);
+        let took = started.elapsed();
+        self.pace.done(took);
+        metrics::committed(took);
         if let Err(fault) = self.subscription.publish(&self.positions).await {
             // The index holds the position that counts; the log is only told what it may forget.
             tracing::debug!(%fault, "the indexer's position was not published");

@@ -72,6 +72,13 @@ pub(crate) async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -
     }
 }
 
+/// What a process holds in memory of its own (RssAnon), in KiB.
+pub(crate) fn anonymous_kib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
 /// A data folder, and the process that runs on it when one does.
 pub(crate) struct Server {
     folder: TempDir,
@@ -188,9 +195,7 @@ impl Server {
 
     /// What the process holds in memory of its own (RssAnon), in KiB.
     pub(crate) fn anonymous_kib(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
+        anonymous_kib(self.pid())
     }
 
     /// Sends a signal.
