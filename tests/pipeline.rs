@@ -208,6 +208,39 @@ async fn all_stages_of_a_request_are_given_together() {
     let stages: Vec<_> =
         one["stages"].as_array().unwrap().iter().map(|s| s["event"]["stage"].clone()).collect();
     assert_eq!(stages, ["RequestReceived", "ResponseComplete"], "{one}");
+    assert_eq!(one["more"], false, "{one}");
+}
+
+#[tokio::test]
+async fn an_audit_id_that_many_requests_share_hides_no_stage_and_a_cut_is_told() {
+    let server = Server::start(&[]).await;
+    let caller = server.call();
+    let send = |received: &str, at: u64| {
+        let more = json!({ "requestReceivedTimestamp": received, "stageTimestamp": now(at) });
+        event("shared", more).to_string()
+    };
+    // Two stages, older than what other requests sent under the same id.
+    let first = now(0);
+    let mut body = vec![send(&first, 0), send(&first, 1)];
+    for request in 1..=60 {
+        body.push(send(&now(request * 1_000), request * 1_000));
+    }
+    // And a request that goes on and on.
+    let last = now(900_000);
+    for stage in 0..60 {
+        body.push(send(&last, 900_000 + stage));
+    }
+    assert!(caller.post("shared", body.join("\n")).await.status().is_success());
+    caller.until_count("cluster:shared", 122).await;
+    let of = async |received: &str| {
+        let request = caller.get("/v1/events").query(&[("q", format!("received:\"{received}\""))]);
+        let page: Value = request.send().await.unwrap().json().await.unwrap();
+        let id = page["items"][0]["id"].as_str().unwrap_or_else(|| panic!("{page}")).to_owned();
+        let one = caller.json(&format!("/v1/events/{id}")).await;
+        (one["stages"].as_array().unwrap().len(), one["more"].clone())
+    };
+    assert_eq!(of(&first).await, (2, json!(false)));
+    assert_eq!(of(&last).await, (50, json!(true)));
 }
 
 #[tokio::test]

@@ -2,11 +2,7 @@
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
-use axum::{
-    Json,
-    extract::{Query, State, rejection::QueryRejection},
-    response::IntoResponse,
-};
+use axum::{Json, extract::State, response::IntoResponse};
 use index::ALL_TIME;
 use ingest::{
     ledger::{BootSummary, Gap},
@@ -15,7 +11,7 @@ use ingest::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{errors::ApiError, events::Search, when};
+use crate::{asked::Query, errors::ApiError, events::Search, when};
 
 /// The query of `GET /v1/completeness`.
 #[derive(Debug, Default, Deserialize)]
@@ -68,9 +64,8 @@ struct Hole {
 
 pub(crate) async fn completeness(
     State(search): State<Search>,
-    query: Result<Query<CompletenessQuery>, QueryRejection>,
+    Query(asked): Query<CompletenessQuery>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let Query(asked) = query?;
     let range = when::range(asked.from.as_deref(), asked.to.as_deref(), search.clock.now())?;
     let ledger = search.ledger()?;
     let boots = ledger.boots(range.clone()).await?;

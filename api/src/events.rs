@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use axum::{
     Json,
-    extract::{Path, Query, State},
+    extract::State,
     http::header,
     response::{IntoResponse, Response},
 };
@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
+    asked::{Path, Query},
     errors::ApiError,
     fetched::{Fetched, PENDING_WAIT},
     later::Later,
@@ -29,7 +30,8 @@ use crate::{
 /// Items of a page when the caller does not say.
 const DEFAULT_LIMIT: usize = 100;
 
-/// Records of one request: one for each stage, and those of a client that uses an audit id for several.
+/// Records of one request that are given together. A request has four at most, but what several webhooks or a
+/// client of its own making send under one audit id and one time of arrival has no bound.
 const MAX_STAGES: usize = 50;
 
 /// Answers queries. Clones are handles of the same.
@@ -130,9 +132,8 @@ pub(crate) struct ListQuery {
 
 pub(crate) async fn list(
     State(search): State<Search>,
-    query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
+    Query(asked): Query<ListQuery>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let Query(asked) = query?;
     let filter = search.parse(&asked.q)?;
     let range = when::range(asked.from.as_deref(), asked.to.as_deref(), search.clock.now())?;
     let limit = asked.limit.unwrap_or(DEFAULT_LIMIT);
@@ -170,18 +171,33 @@ fn page(fetched: &Fetched, next: Option<Cursor>, partial: Option<Partial>) -> Re
 
 /// The query of `GET /v1/events/{id}`.
 #[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct OneQuery {
     /// The event's exact bytes and nothing else.
     #[serde(default)]
     raw: String,
 }
 
+impl OneQuery {
+    fn raw(&self) -> Result<bool, ApiError> {
+        match self.raw.as_str() {
+            "1" | "true" => Ok(true),
+            "" | "0" | "false" => Ok(false),
+            other => {
+                Err(ApiError::bad_request("bad_parameter", format!("raw is true or false, not {other:?}")))
+            }
+        }
+    }
+}
+
 /// `GET /v1/events/{id}`.
 #[derive(Debug, Serialize)]
 struct OneAnswer {
     item: Item,
-    /// Every stage of the same request, in the order of time.
+    /// The stages of the same request, in the order of time.
     stages: Vec<Item>,
+    /// Whether there are others of it that are not given here.
+    more: bool,
 }
 
 pub(crate) async fn one(
@@ -192,29 +208,38 @@ pub(crate) async fn one(
     let missing = || ApiError::not_found(format!("there is no record {id:?}"));
     let key = RecordId(id.parse().map_err(|_| missing())?);
     let record = search.ledger()?.get(&[key]).await?.pop().ok_or_else(missing)?;
-    if matches!(options.raw.as_str(), "1" | "true") {
+    if options.raw()? {
         return Ok(([(header::CONTENT_TYPE, "application/json")], record.event).into_response());
     }
-    let stages = search.stages(&record).await?;
-    let stages = stages.iter().map(Item::new).collect::<Result<_, _>>()?;
-    Ok(Json(OneAnswer { item: Item::new(&record)?, stages }).into_response())
+    let Stages { records, more } = search.stages(&record).await?;
+    let stages = records.iter().map(Item::new).collect::<Result<_, _>>()?;
+    Ok(Json(OneAnswer { item: Item::new(&record)?, stages, more }).into_response())
+}
+
+/// The records of one request, as many as one answer gives.
+struct Stages {
+    records: Vec<Record>,
+    more: bool,
 }
 
 impl Search {
     /// The records of one request: the same cluster, audit id and time of arrival. A client may use an audit id twice.
-    async fn stages(&self, record: &Record) -> Result<Vec<Record>, ApiError> {
-        let Some(request) = RequestKey::of(record) else { return Ok(vec![record.clone()]) };
-        let query =
-            format!("audit_id:={} cluster:={}", quoted(&request.audit_id), quoted(&record.envelope.cluster));
-        let query = self.parse(&query)?;
-        let hits = self.index.search(&query, SearchRequest::newest(MAX_STAGES)).await?.hits;
-        let mut records = self.there(&hits).await?;
+    async fn stages(&self, record: &Record) -> Result<Stages, ApiError> {
+        let Some(request) = RequestKey::of(record) else {
+            return Ok(Stages { records: vec![record.clone()], more: false });
+        };
+        let query = self.parse(&request.query(&record.envelope.cluster))?;
+        let found = self.index.search(&query, SearchRequest::newest(MAX_STAGES)).await?;
+        let fetched = self.fetch(&found.hits, &mut None, PENDING_WAIT).await?;
+        let is_short = fetched.done < found.hits.len() || !fetched.gone.is_empty();
+        let more = found.next.is_some() || found.partial.is_some() || is_short;
+        let mut records = fetched.records;
         records.retain(|other| RequestKey::of(other).as_ref() == Some(&request));
         if !records.iter().any(|other| other.envelope.id == record.envelope.id) {
             records.push(record.clone());
         }
         records.sort_by_key(|other| (other.envelope.at, other.envelope.seq));
-        Ok(records)
+        Ok(Stages { records, more })
     }
 }
 
@@ -230,6 +255,15 @@ impl RequestKey {
         let view = EventView::parse(&record.event).ok()?;
         let audit_id = view.audit_id()?.into_owned();
         Some(Self { audit_id, received: view.request_received() })
+    }
+
+    /// What finds the records of the request, and none of another one where the time of arrival is known.
+    fn query(&self, cluster: &str) -> String {
+        let named = format!("audit_id:={} cluster:={}", quoted(&self.audit_id), quoted(cluster));
+        match self.received {
+            Some(received) => format!("{named} received:\"{received}\""),
+            None => named,
+        }
     }
 }
 

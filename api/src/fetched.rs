@@ -107,12 +107,6 @@ impl Search {
         Ok(fetched)
     }
 
-    /// Those of `hits` that the ledger has by [`PENDING_WAIT`].
-    pub(crate) async fn there(&self, hits: &[Hit]) -> Result<Vec<Record>, ApiError> {
-        let ids: Vec<RecordId> = hits.iter().map(|hit| hit.id).collect();
-        Ok(self.settle(&ids, &mut None, Instant::now() + PENDING_WAIT).await?.0)
-    }
-
     /// The records of these ids, and whether those that are missing will not come.
     async fn settle(
         &self,

@@ -2,16 +2,12 @@
 
 use std::time::Duration;
 
-use axum::{
-    Json,
-    extract::{Query, State, rejection::QueryRejection},
-    response::IntoResponse,
-};
+use axum::{Json, extract::State, response::IntoResponse};
 use index::{Histogram, HistogramRequest, QUERY_TIME};
 use ingest::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{errors::ApiError, events::Search, when};
+use crate::{asked::Query, errors::ApiError, events::Search, when};
 
 /// The length of a bucket when the caller does not say.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(3_600);
@@ -45,9 +41,8 @@ struct Bucket {
 
 pub(crate) async fn histogram(
     State(search): State<Search>,
-    query: Result<Query<HistogramQuery>, QueryRejection>,
+    Query(asked): Query<HistogramQuery>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let Query(asked) = query?;
     let filter = search.parse(&asked.q)?;
     let range = when::range(asked.from.as_deref(), asked.to.as_deref(), search.clock.now())?;
     let interval = interval(asked.interval.as_deref())?;

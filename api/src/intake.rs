@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use axum::{
     Json,
     body::Body,
-    extract::{Path, Query, State},
+    extract::State,
     http::{HeaderMap, StatusCode},
 };
 use ingest::{
@@ -27,7 +27,12 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::{cluster::ClusterName, errors::ApiError, metrics};
+use crate::{
+    asked::{Path, Query},
+    cluster::ClusterName,
+    errors::ApiError,
+    metrics,
+};
 
 pub mod body;
 pub mod delivery;

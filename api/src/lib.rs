@@ -1,6 +1,7 @@
 //! The HTTP surface: intake, queries, tokens, health, metrics. It knows which backends are behind the traits of
 //! `ingest` as little as its callers do.
 
+mod asked;
 pub mod auth;
 pub mod cluster;
 pub mod completeness;
@@ -25,3 +26,7 @@ pub mod tls;
 pub mod token_routes;
 pub mod tokens;
 mod when;
+
+#[cfg(test)]
+#[path = "../../tests/support/skipped.rs"]
+mod skipped;

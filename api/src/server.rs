@@ -113,6 +113,7 @@ pub fn router(api: Api) -> Router {
     Routes::of(&api)
         .into_router()
         .fallback(unknown_route)
+        .method_not_allowed_fallback(unknown_method)
         .with_state(api)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(CompressionLayer::new())
@@ -132,6 +133,10 @@ pub fn router(api: Api) -> Router {
 
 async fn unknown_route(request: Request) -> ApiError {
     ApiError::not_found(format!("there is no {}", request.uri().path()))
+}
+
+async fn unknown_method(request: Request) -> ApiError {
+    ApiError::method_not_allowed(format!("{} does not take {}", request.uri().path(), request.method()))
 }
 
 /// Gives the request an id, a span, and a place in the metrics.

@@ -7,7 +7,7 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
-    extract::{Query, State, rejection::QueryRejection},
+    extract::State,
     http::HeaderMap,
     response::{
         IntoResponse, Sse,
@@ -22,6 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    asked::Query,
     errors::ApiError,
     events::{Item, Search},
     fetched::{LogEnd, PENDING_WAIT},
@@ -61,10 +62,9 @@ pub(crate) struct TailQuery {
 pub(crate) async fn tail(
     State(search): State<Search>,
     State(followers): State<Followers>,
-    query: Result<Query<TailQuery>, QueryRejection>,
+    Query(asked): Query<TailQuery>,
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, ApiError> {
-    let Query(asked) = query?;
     let query = search.parse(&asked.q)?;
     let token = match headers.get("last-event-id").and_then(|id| id.to_str().ok()) {
         Some(id) => id.parse().map_err(|_| {

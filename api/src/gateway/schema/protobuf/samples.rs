@@ -20,7 +20,7 @@ fn fixtures(folder: &str) -> Option<PathBuf> {
     if path.is_dir() {
         return Some(path);
     }
-    println!("skipped: ../shared is absent");
+    crate::skipped::skipped("../shared is absent");
     None
 }
 
