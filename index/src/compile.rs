@@ -20,7 +20,7 @@ use crate::{
     },
     scan::{Scan, TermTest, Verdict},
     schema::Fields,
-    terms::{self, END, FREE_TEXT, NUMBER, SEP, SYNTHETIC, Stored, WORD},
+    terms::{self, END, FREE_TEXT, MISFIT, NUMBER, SEP, SYNTHETIC, Stored, WORD},
 };
 
 /// A query that the index cannot answer. The language refuses nearly all of them before, with a place.
@@ -265,7 +265,8 @@ impl Compiler<'_> {
 
     /// Free text: a word or phrase in any of the places that hold prose.
     fn text(&self, pattern: &Pattern) -> Compiled {
-        let places = FREE_TEXT.iter().flat_map(|place| [END, SEP].map(|end| format!("{place}{end}")));
+        let places =
+            FREE_TEXT.iter().chain([&MISFIT]).flat_map(|place| [END, SEP].map(|end| format!("{place}{end}")));
         self.words(&WORD.to_string(), places.collect(), pattern)
     }
 

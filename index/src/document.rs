@@ -1,17 +1,15 @@
 //! Turns a record into a document of the index.
 
-use std::{
-    borrow::Cow,
-    net::{IpAddr, Ipv6Addr},
-};
+mod columns;
 
-use ingest::{record::Record, time::Timestamp};
-use serde::Deserialize;
+use ingest::{event::EventView, record::Record};
 use tantivy::{TantivyDocument, Term};
 
+use self::columns::Misfit;
 use crate::{
+    metrics,
     schema::Fields,
-    terms::{self, READY},
+    terms::{self, MISFIT, READY},
 };
 
 /// The term that finds a record by its id.
@@ -34,11 +32,28 @@ pub(crate) fn document(fields: &Fields, record: &Record, arrival: u64) -> Tantiv
     doc.add_text(fields.cluster, &envelope.cluster);
     doc.add_text(fields.terms, envelope_terms(record));
     doc.add_text(fields.terms, &text);
-    match serde_json::from_str::<Columns<'_>>(&text) {
-        Ok(columns) => columns.add_to(&mut doc, fields, envelope.at),
-        Err(fault) => tracing::debug!(id = %envelope.id, %fault, "a record has terms but no columns"),
+    match EventView::parse(&record.event) {
+        Ok(event) => {
+            let misfits = columns::add(&event, &mut doc, fields, envelope.at);
+            if !misfits.is_empty() {
+                note(record, &misfits);
+                doc.add_text(fields.terms, misfit_terms(&misfits));
+            }
+        }
+        Err(fault) => {
+            metrics::misfit("event");
+            tracing::debug!(id = %envelope.id, %fault, "a record has terms but no columns");
+        }
     }
     doc
+}
+
+fn note(record: &Record, misfits: &[Misfit<'_>]) {
+    for misfit in misfits {
+        metrics::misfit(misfit.member);
+    }
+    let members: Vec<_> = misfits.iter().map(|misfit| misfit.member).collect();
+    tracing::debug!(id = %record.envelope.id, ?members, "values of another type than their columns'");
 }
 
 fn envelope_terms(record: &Record) -> String {
@@ -56,115 +71,21 @@ fn envelope_terms(record: &Record) -> String {
     ready
 }
 
-/// What columns are made of, borrowed from the event where it has no escapes.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Columns<'e> {
-    #[serde(borrow)]
-    verb: Text<'e>,
-    #[serde(borrow)]
-    stage: Text<'e>,
-    #[serde(borrow)]
-    level: Text<'e>,
-    #[serde(borrow)]
-    user_agent: Text<'e>,
-    #[serde(borrow, rename = "sourceIPs")]
-    source_ips: Vec<Text<'e>>,
-    request_received_timestamp: Option<Timestamp>,
-    #[serde(borrow)]
-    user: User<'e>,
-    #[serde(borrow)]
-    object_ref: Option<ObjectRef<'e>>,
-    response_status: Option<Status>,
-    #[serde(borrow)]
-    annotations: Option<Annotations<'e>>,
-}
-
-/// A string; the default is that there is none.
-#[derive(Debug, Default, Deserialize)]
-#[serde(transparent)]
-struct Text<'e>(#[serde(borrow)] Cow<'e, str>);
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct User<'e> {
-    #[serde(borrow)]
-    username: Text<'e>,
-    #[serde(borrow)]
-    groups: Vec<Text<'e>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct ObjectRef<'e> {
-    #[serde(borrow)]
-    resource: Text<'e>,
-    #[serde(borrow)]
-    namespace: Text<'e>,
-    #[serde(borrow)]
-    name: Text<'e>,
-    #[serde(borrow)]
-    api_group: Text<'e>,
-    #[serde(borrow)]
-    subresource: Text<'e>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Status {
-    code: Option<i64>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Annotations<'e> {
-    #[serde(borrow, rename = "authorization.k8s.io/decision")]
-    decision: Text<'e>,
-}
-
-impl Columns<'_> {
-    fn add_to(&self, doc: &mut TantivyDocument, fields: &Fields, at: Timestamp) {
-        let object = self.object_ref.as_ref();
-        let mut add = |field, text: &Text<'_>| {
-            if !text.0.is_empty() {
-                doc.add_text(field, &text.0);
-            }
-        };
-        add(fields.verb, &self.verb);
-        add(fields.stage, &self.stage);
-        add(fields.level, &self.level);
-        add(fields.ua, &self.user_agent);
-        add(fields.user, &self.user.username);
-        self.user.groups.iter().for_each(|group| add(fields.group, group));
-        if let Some(object) = object {
-            add(fields.resource, &object.resource);
-            add(fields.ns, &object.namespace);
-            add(fields.name, &object.name);
-            add(fields.api, &object.api_group);
-            add(fields.sub, &object.subresource);
-        }
-        if let Some(annotations) = &self.annotations {
-            add(fields.decision, &annotations.decision);
-        }
-        if let Some(code) = self.response_status.as_ref().and_then(|status| status.code) {
-            doc.add_i64(fields.code, code);
-        }
-        if let Some(received) = self.request_received_timestamp {
-            doc.add_i64(fields.received, received.micros());
-            doc.add_i64(fields.latency, at.micros() - received.micros());
-        }
-        let addresses: Vec<_> = self.source_ips.iter().map(|text| address(&text.0)).collect();
-        addresses.iter().flatten().for_each(|address| doc.add_ip_addr(fields.ip, *address));
-        if let Some(Some(last)) = addresses.last() {
-            doc.add_ip_addr(fields.ip_client, *last);
+/// No field reads a value of another type than its own, so the free text does.
+fn misfit_terms(misfits: &[Misfit<'_>]) -> String {
+    let mut ready = String::new();
+    for Misfit { member, value } in misfits {
+        let text = value.as_str().unwrap_or_else(|| value.raw().into());
+        let text = terms::clean(&text);
+        let place = format!("{MISFIT}{}{member}{}", terms::SEP, terms::END);
+        terms::string(&place, &text, true, |parts| {
+            ready.push(READY);
+            parts.iter().for_each(|part| ready.push_str(part));
+        });
+        for word in terms::words(terms::cut(&text, terms::MAX_VALUE)) {
+            ready.extend([READY, terms::WORD]);
+            ready.push_str(&word);
         }
     }
-}
-
-/// An address; IPv4 is written as IPv4-mapped IPv6.
-fn address(text: &str) -> Option<Ipv6Addr> {
-    match text.parse().ok()? {
-        IpAddr::V4(v4) => Some(v4.to_ipv6_mapped()),
-        IpAddr::V6(v6) => Some(v6),
-    }
+    ready
 }

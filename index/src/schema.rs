@@ -12,7 +12,7 @@ use tantivy::{
 use crate::tokenizer;
 
 /// The version of schema and terms together. An index of another version is rebuilt, not read.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Handles of the fields. Columns are typed; all strings are in columns as they are.
 #[derive(Clone, Debug)]

@@ -65,6 +65,9 @@ pub(crate) const TEXT_PATHS: [&str; 4] =
 pub(crate) const FREE_TEXT: [&str; 6] =
     ["message", "annotations", "responseStatus\x1fmessage", "requestURI", "requestObject", "responseObject"];
 
+/// Where values stand that are of another type than their column, which the free text reads too.
+pub(crate) const MISFIT: &str = "\x0emisfit";
+
 /// Takes the characters out of `text` that have a meaning in terms.
 pub(crate) fn clean(text: &str) -> Cow<'_, str> {
     let special = |c: char| c < ' ' && !matches!(c, '\t' | '\n' | '\r');

@@ -191,6 +191,31 @@ async fn a_value_that_is_kept_in_part_makes_an_answer_partial_when_it_might_matc
     }
 }
 
+#[tokio::test]
+async fn what_is_of_another_type_than_its_field_is_found_as_text_and_hides_nothing_else() {
+    let (_dir, index) = new();
+    let mistyped = r#"{"stageTimestamp":"2026-11-23T00:00:02Z","requestReceivedTimestamp":"2026-11-23T00:00:00Z","sourceIPs":["10.0.0.1",{"via":"proxy nine"}],"user":"anna of accounts","responseStatus":{"code":"403"},"verb":12}"#;
+    let sound = r#"{"stageTimestamp":"2026-11-23T00:00:02Z","requestReceivedTimestamp":"2026-11-23T00:00:00Z","sourceIPs":["10.0.0.1"],"user":{"username":"anna"},"verb":"get"}"#;
+    index.add(&[samples::record(mistyped, 1), samples::record(sound, 2)]).unwrap();
+    index.commit(&Standing::default()).unwrap();
+    for (query, hits) in [
+        ("latency:2s", 2),
+        ("received:2026-11-23", 2),
+        ("ip:10.0.0.0/8", 2),
+        ("ip.client:10.0.0.1", 1),
+        ("anna", 1),
+        ("\"anna of accounts\"", 1),
+        ("\"accounts anna\"", 0),
+        ("\"proxy nine\"", 1),
+        ("403", 1),
+        ("12", 1),
+        ("user:anna", 1),
+    ] {
+        let page = index.search(&parse(query), SearchRequest::newest(10)).await.unwrap();
+        assert_eq!(page.hits.len(), hits, "{query}");
+    }
+}
+
 /// Reads until there is no more.
 async fn follow(index: &Index, query: &Query, mut token: TailToken) -> (Vec<RecordId>, TailToken) {
     let mut given = Vec::new();

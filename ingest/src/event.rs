@@ -290,8 +290,8 @@ impl<'a> EventView<'a> {
         self.response_status().and_then(|s| s.message).or_else(|| self.text(Field::Message))
     }
 
-    /// The raw name and value of a known member, for readers that must tell absent from mistyped.
-    pub(crate) fn known(&self, name: &str) -> Option<Json<'a>> {
+    /// The value of a known member as it stands there, for readers that must tell absent from mistyped.
+    pub fn known(&self, name: &str) -> Option<Json<'a>> {
         NAMES.iter().position(|n| *n == name).and_then(|n| self.fields[n])
     }
 }
