@@ -374,3 +374,53 @@ async fn partitions_that_are_added_are_read_too() {
     let read = reader.until(|f| f.records.len() == 100).await;
     assert_eq!(read.lost, []);
 }
+
+#[tokio::test]
+async fn what_compaction_took_out_of_the_middle_is_told() {
+    let brokers = engines::kafka();
+    let options = options(&brokers, 1);
+    let log = open(&options).await;
+    // Each in a segment of its own, all under one key: the last of the closed ones stays.
+    support::kafka::set(&admin(&brokers), &options.topic, &[("segment.ms", "50")]).await;
+    for seq in 1..=6 {
+        log.append(&[record(seq)]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let compact = [("cleanup.policy", "compact"), ("segment.ms", "50"), ("min.cleanable.dirty.ratio", "0")];
+    support::kafka::set(&admin(&brokers), &options.topic, &compact).await;
+    let deadline = Instant::now() + engines::PATIENCE;
+    let read = loop {
+        let mut reader = Follower::of(&log, whole()).await;
+        reader.until(|f| f.seqs().last() == Some(&6)).await;
+        if !reader.lost.is_empty() {
+            break reader;
+        }
+        assert!(Instant::now() < deadline, "nothing is compacted");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    };
+    let told: u64 = read.lost.iter().map(|(_, from, to)| to.0 - from.0).sum();
+    assert_eq!(told + read.records.len() as u64, 6, "{:?} and {:?}", read.lost, read.seqs());
+}
+
+#[tokio::test]
+async fn markers_of_transactions_are_no_loss_and_what_was_taken_back_is_given() {
+    let brokers = engines::kafka();
+    let options = options(&brokers, 1);
+    let log = open(&options).await;
+    // Entries of another program: two that count and one that does not, each with a marker behind it.
+    log.append(&[record(1)]).await.unwrap();
+    support::kafka::transact(&brokers, &options.topic, &[(b"a", true), (b"b", false), (b"c", true)]).await;
+    log.append(&[record(2)]).await.unwrap();
+    let mut reader = Follower::of(&log, whole()).await;
+    let read = reader.until(|f| f.records.len() == 2).await;
+    assert_eq!((read.poison.len(), &read.lost), (3, &vec![]));
+    assert_eq!(log.bounds().await.unwrap()[&0].1, Offset(8), "three markers have numbers too");
+
+    // Who comes back just before a marker does not know what stood before.
+    for position in [2, 4, 6] {
+        let mut again = Follower::of(&log, whole()).await;
+        again.positions = BTreeMap::from([(0, Offset(position))]);
+        let read = again.until(|f| f.records.len() == 1).await;
+        assert_eq!(read.lost, [], "from {position}");
+    }
+}

@@ -19,7 +19,9 @@ use ingest::{
 };
 use rdkafka::{
     ClientConfig, Message, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication},
+    admin::{
+        AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+    },
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     error::RDKafkaErrorCode,
@@ -231,6 +233,34 @@ pub async fn produce_raw(brokers: &str, topic: &str, header: Option<(&str, &[u8]
     }
     producer.send(message, PATIENCE).await.map_err(|(error, _)| error).unwrap();
     producer.flush(PATIENCE).unwrap();
+}
+
+/// Sets these of a topic, and the others as they are by default.
+pub async fn set(admin: &AdminClient<DefaultClientContext>, topic: &str, settings: &[(&str, &str)]) {
+    let mut altered = AlterConfig::new(ResourceSpecifier::Topic(topic));
+    for (key, value) in settings {
+        altered = altered.set(key, value);
+    }
+    admin.alter_configs([&altered], &AdminOptions::new()).await.unwrap().pop().unwrap().unwrap();
+}
+
+/// Sends each value in a transaction of its own, which counts or is taken back.
+pub async fn transact(brokers: &str, topic: &str, values: &[(&[u8], bool)]) {
+    let producer: FutureProducer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("transactional.id", format!("{topic}-mirror"))
+        .create()
+        .unwrap();
+    producer.init_transactions(PATIENCE).unwrap();
+    for (value, counts) in values {
+        producer.begin_transaction().unwrap();
+        let message = FutureRecord::<(), [u8]>::to(topic).payload(value);
+        producer.send(message, PATIENCE).await.map_err(|(error, _)| error).unwrap();
+        match counts {
+            true => producer.commit_transaction(PATIENCE).unwrap(),
+            false => producer.abort_transaction(PATIENCE).unwrap(),
+        }
+    }
 }
 
 /// A message of the dead-letter topic.

@@ -6,6 +6,7 @@
 mod client;
 mod consumer;
 mod header;
+mod jump;
 mod message;
 mod options;
 mod producer;

@@ -140,7 +140,9 @@ impl KafkaOptions {
             .set("group.id", group)
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
-            .set("auto.offset.reset", "error");
+            .set("auto.offset.reset", "error")
+            // What a transaction took back stays to be read: of offsets that are passed over, only markers may be.
+            .set("isolation.level", "read_uncommitted");
         config
     }
 
@@ -184,6 +186,7 @@ fn owned(property: &str) -> Option<&'static str> {
         | "enable.auto.offset.store"
         | "auto.offset.reset"
         | "topic.auto.offset.reset" => "positions are kept in the ledger and the index",
+        "isolation.level" => "every entry of the topic is read",
         "allow.auto.create.topics" => "the topic is created with the configured partitions and replicas",
         "message.max.bytes" | "fetch.max.bytes" | "receive.message.max.bytes" => {
             "the largest event has to fit"

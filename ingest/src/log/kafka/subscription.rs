@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use rdkafka::{
-    TopicPartitionList,
+    Message as _, TopicPartitionList,
     consumer::{CommitMode, Consumer as _},
     error::{KafkaError, RDKafkaErrorCode},
 };
@@ -19,6 +19,7 @@ use tokio::{
 
 use super::{
     consumer::{Change, Native, SETTLING, bounds, connect, place},
+    jump::Jump,
     message::read,
     topic::{Cluster, missing},
 };
@@ -47,6 +48,12 @@ pub(super) struct KafkaSubscription {
     owned: BTreeSet<Partition>,
     /// The next offset of those that are read.
     next: BTreeMap<Partition, u64>,
+    /// The latest time of an entry that was read of a partition, in milliseconds.
+    latest: BTreeMap<Partition, i64>,
+    /// Offsets that were passed over, and the entry behind them, until it is known what they were.
+    jump: Option<(Jump, Delivery)>,
+    /// An entry that is given before anything is read.
+    held: Option<Delivery>,
     /// What is to be told before anything else.
     events: VecDeque<Result<Polled, LogError>>,
     /// A fetch was refused for its offset: some partition no longer holds what comes next.
@@ -69,6 +76,9 @@ impl KafkaSubscription {
             consumer,
             owned: BTreeSet::new(),
             next: BTreeMap::new(),
+            latest: BTreeMap::new(),
+            jump: None,
+            held: None,
             events: VecDeque::new(),
             doubt: false,
             watch: None,
@@ -95,17 +105,25 @@ impl KafkaSubscription {
 
     /// What is there now, without waiting.
     fn gather(&mut self, max: usize) -> Vec<Delivery> {
-        let (mut batch, mut bytes) = (Vec::new(), 0);
+        let mut batch: Vec<Delivery> = self.held.take().into_iter().collect();
+        let mut bytes = batch.iter().map(size).sum::<usize>();
         while batch.len() < max && bytes < BATCH_BYTES {
             match self.consumer.native().poll(Duration::ZERO) {
                 Some(Ok(message)) => {
                     let delivery = read(&message);
-                    let next =
-                        self.next.get_mut(&delivery.partition).filter(|next| delivery.offset.0 >= **next);
-                    // Nobody started this partition, or what was fetched before a jump still arrives.
+                    let (partition, offset) = (delivery.partition, delivery.offset.0);
+                    let next = self.next.get_mut(&partition).filter(|next| offset >= **next);
+                    // Nobody started this partition, or what was fetched before a seek still arrives.
                     let Some(next) = next else { continue };
-                    *next = delivery.offset.0 + 1;
-                    bytes += delivery.record.as_ref().map_or(0, |record| record.event.len());
+                    let from = std::mem::replace(next, offset + 1);
+                    let before = message.timestamp().to_millis().unwrap_or_default();
+                    let after = self.latest.get(&partition).copied();
+                    self.latest.insert(partition, after.unwrap_or(before).max(before));
+                    if from < offset {
+                        self.jump = Some((Jump { partition, from, to: offset, after, before }, delivery));
+                        break;
+                    }
+                    bytes += size(&delivery);
                     batch.push(delivery);
                 }
                 Some(Err(error)) => {
@@ -219,6 +237,8 @@ impl KafkaSubscription {
         tracing::warn!(former = %self.id, new = %id, "{reason}");
         self.id = id.clone();
         self.owned.clear();
+        self.latest.clear();
+        (self.jump, self.held) = (None, None);
         self.doubt = false;
         self.events.clear();
         self.events.push_back(Ok(Polled::Renewed { id, read, reason }));
@@ -245,6 +265,31 @@ impl KafkaSubscription {
         self.begin(&moved, &bounds, Duration::ZERO).await?;
         self.doubt = false;
         Ok(())
+    }
+
+    /// Tells of offsets that were passed over, unless they held nothing for readers; then the entry behind them is given.
+    async fn settle_jump(&mut self) -> Result<(), LogError> {
+        let Some((jump, _)) = &self.jump else { return Ok(()) };
+        let is_markers = jump.is_markers(&self.consumer, &self.cluster).await?;
+        let Some((jump, delivery)) = self.jump.take() else { return Ok(()) };
+        self.held = Some(delivery);
+        if !is_markers {
+            let Jump { partition, from, to, .. } = jump;
+            let reason = jump.reason(&self.cluster.options.topic);
+            tracing::warn!(partition, from, to, "{reason}");
+            self.events.push_back(Ok(Polled::Lost { partition, from: Offset(from), to: Offset(to), reason }));
+        }
+        Ok(())
+    }
+
+    /// Drops what is held and was to be told of partitions that are started anew: it is found again from there.
+    fn forget(&mut self, partitions: &BTreeMap<Partition, u64>) {
+        self.jump.take_if(|(jump, _)| partitions.contains_key(&jump.partition));
+        self.held.take_if(|delivery| partitions.contains_key(&delivery.partition));
+        self.latest.retain(|partition, _| !partitions.contains_key(partition));
+        self.events.retain(
+            |event| !matches!(event, Ok(Polled::Lost { partition, .. }) if partitions.contains_key(partition)),
+        );
     }
 
     /// Delivers `wanted` from these offsets on, or from the nearest that there is, telling of the range that is not.
@@ -277,6 +322,10 @@ impl KafkaSubscription {
     }
 }
 
+fn size(delivery: &Delivery) -> usize {
+    delivery.record.as_ref().map_or(0, |record| record.event.len())
+}
+
 fn is_unavailable(event: &Result<Polled, LogError>) -> bool {
     matches!(event, Err(LogError::Unavailable(_)))
 }
@@ -306,6 +355,7 @@ impl Subscription for KafkaSubscription {
             if self.doubt {
                 self.settle_doubt().await?;
             }
+            self.settle_jump().await?;
             if self.events.is_empty() {
                 let batch = self.gather(max);
                 if !batch.is_empty() {
@@ -333,6 +383,7 @@ impl Subscription for KafkaSubscription {
         let wanted: BTreeMap<Partition, u64> =
             fresh.chain(asked).filter(|(p, _)| self.owned.contains(p)).collect();
         let bounds = bounds(&self.consumer, &self.cluster, wanted.keys().copied().collect()).await?;
+        self.forget(&wanted);
         self.begin(&wanted, &bounds, SETTLING).await
     }
 
