@@ -124,6 +124,36 @@ async fn made_up_methods_and_paths_share_one_name_in_the_metrics() {
 }
 
 #[tokio::test]
+async fn every_metric_is_explained_and_what_is_measured_many_times_is_a_histogram() {
+    let server = Server::start(&[]).await;
+    let caller = server.call();
+    caller.post("measured", event("one", &ago(Duration::ZERO))).await;
+    caller.until_count("cluster:measured", 1).await;
+    let page = eventually("the lag is measured", async || {
+        let page = caller.get("/metrics").send().await.unwrap().text().await.unwrap();
+        page.contains("muniment_recorder_lag_seconds").then_some(page)
+    })
+    .await;
+    let types: Vec<_> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
+        .filter(|(name, _)| name.starts_with("muniment_"))
+        .collect();
+    assert!(types.len() > 15, "{page}");
+    for (name, kind) in &types {
+        let help = page.lines().find_map(|line| line.strip_prefix(&format!("# HELP {name} ")));
+        assert!(help.is_some_and(|help| help.len() > 10), "{name} is not explained: {page}");
+        assert_ne!(*kind, "summary", "{name}");
+    }
+    for name in
+        ["muniment_http_request_seconds", "muniment_journal_sync_seconds", "muniment_journal_block_records"]
+    {
+        assert!(types.contains(&(name, "histogram")), "{name}: {types:?}");
+        assert!(page.contains(&format!("{name}_bucket{{")), "{name}: {page}");
+    }
+}
+
+#[tokio::test]
 async fn details_of_readiness_are_for_those_with_a_token() {
     let server = Server::start(&[]).await;
     let (client, stranger) = (server.call(), server.call().with_token(""));

@@ -42,6 +42,12 @@ async fn ready(caller: &Caller) {
     eventually("ready again", async || unwell(caller).await.is_empty().then_some(())).await;
 }
 
+/// A figure of the metrics' page; nothing before it was measured.
+async fn figure(caller: &Caller, name: &str) -> Option<f64> {
+    let page = caller.get("/metrics").send().await.unwrap().text().await.unwrap();
+    page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+}
+
 /// One engine is stopped under load, named by `/readyz`, and started again; intake goes on all the while.
 async fn away(own: &mut Own, engine: &str, check: &str, load: &Load, server: &Server) {
     let caller = server.call();
@@ -49,10 +55,22 @@ async fn away(own: &mut Own, engine: &str, check: &str, load: &Load, server: &Se
     own.stop(&[engine]);
     unwell_names(&caller, check).await;
     load.beyond(load.count() + DURING).await;
+    if engine == "kafka" {
+        let waiting = figure(&caller, "muniment_relay_lag_records").await.unwrap();
+        assert!(waiting >= DURING as f64 / 2.0, "{waiting} records wait for Kafka");
+        assert!(figure(&caller, "muniment_relay_lag_seconds").await.unwrap() > 0.0);
+    }
     let memory = server.anonymous_kib();
     assert!(memory < MEMORY_KIB, "{memory} KiB while {engine} was away");
     own.begin_again(&[engine]);
     ready(&caller).await;
+    if engine == "kafka" {
+        eventually("the relay has caught up", async || {
+            let seconds = figure(&caller, "muniment_relay_lag_seconds").await?;
+            (seconds < 2.0).then_some(())
+        })
+        .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -219,6 +219,7 @@ impl Journal {
             self.0.shared.catalog().segments.pop_front();
         }
         drop(removed);
+        crate::metrics::journal_bytes(self.0.shared.catalog().bytes());
     }
 
     /// The journal in numbers, now.

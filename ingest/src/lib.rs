@@ -11,7 +11,7 @@ pub mod json;
 pub mod lag;
 pub mod ledger;
 pub mod log;
-mod metrics;
+pub mod metrics;
 pub mod pipeline;
 pub mod policy;
 pub mod ranges;

@@ -1,53 +1,108 @@
-//! The metrics of this crate, by name.
+//! The metrics of this crate: every one declared once.
 
 use std::time::Duration;
 
-use metrics::{counter, gauge, histogram};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
-use crate::ledger::Applied;
+use crate::{lag::Lag, ledger::Applied};
+
+const RECORDED: &str = "muniment_recorded_records_total";
+const DUPLICATES: &str = "muniment_duplicate_records_total";
+const BATCH: &str = "muniment_recorder_batch_seconds";
+const RECORDER_LAG: &str = "muniment_recorder_lag_records";
+const RECORDER_LAG_SECONDS: &str = "muniment_recorder_lag_seconds";
+const FENCED: &str = "muniment_recorder_fenced_total";
+const SET_ASIDE: &str = "muniment_recorder_set_aside_total";
+const GAPS: &str = "muniment_recorder_gaps_total";
+const JOURNALED: &str = "muniment_journaled_records_total";
+const JOURNALED_BYTES: &str = "muniment_journaled_bytes_total";
+const SYNC: &str = "muniment_journal_sync_seconds";
+const BLOCK: &str = "muniment_journal_block_records";
+const HELD: &str = "muniment_journal_bytes";
+const DELIVERED: &str = "muniment_delivered_records_total";
+const RELAY_LAG: &str = "muniment_relay_lag_records";
+const RELAY_LAG_SECONDS: &str = "muniment_relay_lag_seconds";
+
+/// Says what the metrics mean, to whoever exports them.
+pub fn describe() {
+    describe_counter!(RECORDED, Unit::Count, "Records that are new in the ledger");
+    describe_counter!(DUPLICATES, Unit::Count, "Records that the ledger had already");
+    describe_histogram!(BATCH, Unit::Seconds, "Time of the transaction of a batch in the ledger");
+    describe_gauge!(RECORDER_LAG, Unit::Count, "Entries of the log that are not in the ledger");
+    describe_gauge!(
+        RECORDER_LAG_SECONDS,
+        Unit::Seconds,
+        "How long the oldest entry of the log that is not in the ledger has been there"
+    );
+    describe_counter!(
+        FENCED,
+        Unit::Count,
+        "Batches that were not written because another recorder owns the partition"
+    );
+    describe_counter!(SET_ASIDE, Unit::Count, "Entries of the log that are no records and are kept aside");
+    describe_counter!(GAPS, Unit::Count, "Ranges of the log that will not come");
+    describe_counter!(JOURNALED, Unit::Count, "Records that the journal made durable");
+    describe_counter!(JOURNALED_BYTES, Unit::Bytes, "Bytes of the records that the journal made durable");
+    describe_histogram!(SYNC, Unit::Seconds, "Time of the fdatasync of a block of the journal");
+    describe_histogram!(BLOCK, Unit::Count, "Records of a block of the journal: how many share a sync");
+    describe_gauge!(HELD, Unit::Bytes, "Bytes of the records that the journal holds");
+    describe_counter!(DELIVERED, Unit::Count, "Records that the relay moved to the log");
+    describe_gauge!(RELAY_LAG, Unit::Count, "Records of the journal that are not in the log");
+    describe_gauge!(
+        RELAY_LAG_SECONDS,
+        Unit::Seconds,
+        "How long the oldest record of the journal that is not in the log has been there"
+    );
+}
 
 /// A batch is in the ledger.
 pub(crate) fn applied(applied: Applied, took: Duration) {
-    counter!("muniment_recorded_records_total").increment(applied.inserted);
-    counter!("muniment_duplicate_records_total").increment(applied.duplicates);
-    histogram!("muniment_recorder_batch_seconds").record(took);
+    counter!(RECORDED).increment(applied.inserted);
+    counter!(DUPLICATES).increment(applied.duplicates);
+    histogram!(BATCH).record(took);
 }
 
 /// How far the ledger is behind the log.
-pub(crate) fn recorder_lag(records: u64, behind: Duration) {
-    gauge!("muniment_recorder_lag_records").set(records as f64);
-    gauge!("muniment_recorder_lag_seconds").set(behind.as_secs_f64());
+pub(crate) fn recorder_lag(lag: Lag) {
+    gauge!(RECORDER_LAG).set(lag.records as f64);
+    gauge!(RECORDER_LAG_SECONDS).set(lag.behind.as_secs_f64());
 }
 
 /// Another recorder owns a partition that this one took for its own.
 pub(crate) fn fenced() {
-    counter!("muniment_recorder_fenced_total").increment(1);
+    counter!(FENCED).increment(1);
 }
 
 /// An entry of the log was no record and is kept aside.
 pub(crate) fn set_aside() {
-    counter!("muniment_recorder_set_aside_total").increment(1);
+    counter!(SET_ASIDE).increment(1);
 }
 
 /// A range of the log will not come.
 pub(crate) fn gap() {
-    counter!("muniment_recorder_gaps_total").increment(1);
+    counter!(GAPS).increment(1);
 }
 
 /// The journal synced a block.
 pub(crate) fn journal_synced(bytes: u64, records: u64, took: Duration) {
-    counter!("muniment_journaled_records_total").increment(records);
-    counter!("muniment_journaled_bytes_total").increment(bytes);
-    histogram!("muniment_journal_sync_seconds").record(took);
-    histogram!("muniment_journal_block_records").record(records as f64);
+    counter!(JOURNALED).increment(records);
+    counter!(JOURNALED_BYTES).increment(bytes);
+    histogram!(SYNC).record(took);
+    histogram!(BLOCK).record(records as f64);
 }
 
-/// What the journal holds.
+/// What the journal holds. Whoever calls has the catalog locked, so that the latest figure stands.
 pub(crate) fn journal_bytes(bytes: u64) {
-    gauge!("muniment_journal_bytes").set(bytes as f64);
+    gauge!(HELD).set(bytes as f64);
 }
 
 /// The relay moved records to the log.
 pub(crate) fn relayed(records: usize) {
-    counter!("muniment_delivered_records_total").increment(records as u64);
+    counter!(DELIVERED).increment(records as u64);
+}
+
+/// How far the log is behind the journal.
+pub(crate) fn relay_lag(lag: Lag) {
+    gauge!(RELAY_LAG).set(lag.records as f64);
+    gauge!(RELAY_LAG_SECONDS).set(lag.behind.as_secs_f64());
 }

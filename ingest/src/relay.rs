@@ -6,6 +6,7 @@
 
 mod failing;
 mod held;
+mod lag;
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
@@ -117,7 +118,15 @@ impl Relay {
     ///
     /// # Errors
     /// See [`RelayError`].
-    pub async fn run(mut self, cancel: CancellationToken) -> Result<(), RelayError> {
+    pub async fn run(self, cancel: CancellationToken) -> Result<(), RelayError> {
+        let lag = lag::watch(self.journal.clone(), self.delivered());
+        tokio::select! {
+            ended = self.relay(cancel) => ended,
+            () = lag => unreachable!("the lag is measured for ever"),
+        }
+    }
+
+    async fn relay(mut self, cancel: CancellationToken) -> Result<(), RelayError> {
         let mut appended = self.journal.changed();
         while !cancel.is_cancelled() {
             if self.until_look().is_zero() {

@@ -112,6 +112,44 @@ async fn released_segments_are_removed_and_the_previous_boot_is_still_known() {
     assert_eq!(opened.next, Offset(2));
 }
 
+/// Keeps the gauge of what the journal holds.
+#[derive(Default)]
+struct HeldBytes(Arc<std::sync::atomic::AtomicU64>);
+
+impl metrics::Recorder for HeldBytes {
+    fn describe_counter(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+    fn describe_gauge(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+    fn describe_histogram(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+
+    fn register_counter(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Counter {
+        metrics::Counter::noop()
+    }
+
+    fn register_gauge(&self, key: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Gauge {
+        assert_eq!(key.name(), "muniment_journal_bytes");
+        metrics::Gauge::from_arc(self.0.clone())
+    }
+
+    fn register_histogram(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Histogram {
+        metrics::Histogram::noop()
+    }
+}
+
+#[tokio::test]
+async fn the_gauge_of_what_the_journal_holds_falls_with_a_release() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    let (journal, _) = open(dir.path());
+    let before = journal.stats();
+    assert_eq!(before.segments, 2);
+    let gauge = HeldBytes::default();
+    metrics::with_local_recorder(&gauge, || journal.release(journal.bounds().end));
+    let after = journal.stats();
+    assert!(after.bytes < before.bytes, "{before:?} {after:?}");
+    let told = f64::from_bits(gauge.0.load(std::sync::atomic::Ordering::Acquire));
+    assert_eq!(told, after.bytes as f64);
+}
+
 #[tokio::test]
 async fn a_full_journal_refuses_until_something_is_released() {
     let dir = tempfile::tempdir().unwrap();

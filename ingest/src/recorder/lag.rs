@@ -32,7 +32,7 @@ pub(super) async fn watch(log: &dyn Log, status: &watch::Sender<Status>) {
                 let ends: Positions = ends.map(|(partition, (_, end))| (partition, end)).collect();
                 seen.keep_only(mine);
                 status.lag = seen.measure(ends, mine, Instant::now());
-                metrics::recorder_lag(status.lag.records, status.lag.behind);
+                metrics::recorder_lag(status.lag);
             });
         }
     }
