@@ -278,6 +278,141 @@ fn shapes(p: &mut Planted) -> Vec<Value> {
     events
 }
 
+/// Rules of the operator's own: a kind that no reference names, and a form of text.
+const RULES: &str = "
+bodies:
+- name: vault
+  group: vault.example.com
+  kind: VaultSecret
+  keep: [apiVersion, kind, metadata, spec.path]
+  keys: [spec.data]
+  base64: [spec.data]
+texts:
+- name: ticket
+  words: [tkt-]
+  pattern: tkt-Pw-[A-Za-z0-9-]+
+";
+
+/// What only [`RULES`] name.
+fn ruled_shapes(p: &mut Planted) -> Vec<Value> {
+    let vault = |p: &mut Planted, shape: &str| {
+        let applied = json!({ "kind": "VaultSecret", "spec": { "note": p.password(&format!("{shape}, last-applied")) } });
+        json!({
+            "kind": "VaultSecret", "apiVersion": "vault.example.com/v1",
+            "metadata": { "name": OPEN, "annotations": {
+                "kubectl.kubernetes.io/last-applied-configuration": applied.to_string() } },
+            "spec": { "path": OPEN, "data": { "password": p.data(&format!("{shape}, data")) },
+                "note": p.password(&format!("{shape}, a member of no name")) },
+        })
+    };
+    let list = json!({ "kind": "VaultSecretList", "apiVersion": "vault.example.com/v1", "items": [
+        vault(p, "a ruled kind in a list of its own")] });
+    let table = json!({ "kind": "Table", "apiVersion": "meta.k8s.io/v1", "rows": [
+        { "cells": [OPEN], "object": vault(p, "a ruled kind in a table") }] });
+    let manifest = format!(
+        "apiVersion: vault.example.com/v1\nkind: VaultSecret\nspec:\n  note: {}\n",
+        p.password("a ruled kind in a manifest")
+    );
+    let ticket = format!("tkt-{}", p.password("a text of a rule"));
+    vec![
+        event("create", "vaultsecrets", None, json!({ "requestObject": vault(p, "a ruled kind") })),
+        event("list", "vaultsecrets", None, json!({ "responseObject": list })),
+        event("list", "vaultsecrets", None, json!({ "responseObject": table })),
+        event(
+            "create",
+            "configmaps",
+            None,
+            json!({ "requestObject": {
+            "kind": "ConfigMap", "apiVersion": "v1", "data": { "manifest": manifest, "ticket": ticket } } }),
+        ),
+        event("get", "pods", None, json!({ "requestURI": format!("/api/v1/pods?note={ticket}") })),
+    ]
+}
+
+/// Tables, answers and addresses that quote.
+fn quoting_shapes(p: &mut Planted) -> Vec<Value> {
+    let metadata = json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": {
+        "name": OPEN, "annotations": { "kubectl.kubernetes.io/last-applied-configuration":
+            json!({ "kind": "Secret", "stringData": { "k": p.password("a row's metadata, last-applied") } }).to_string() } } });
+    let table = json!({ "kind": "Table", "apiVersion": "meta.k8s.io/v1", "columnDefinitions": [{ "name": "Name" }],
+        "rows": [
+            { "cells": [OPEN, p.password("a cell"), 1], "object": bodiless(secret(p, "a row without a kind")) },
+            { "cells": [{ "data": p.password("a cell that is an object") }], "object": metadata },
+        ] });
+    let status = |p: &mut Planted, shape: &str| {
+        json!({
+            "metadata": {}, "status": "Failure", "code": 422, "reason": "Invalid",
+            "message": format!("Secret \"x\" is invalid: data[k]: Invalid value: {:?}", p.password(&format!("{shape}, message"))),
+            "details": { "name": OPEN, "kind": "Secret", "causes": [{
+                "reason": "FieldValueInvalid", "field": "data[k]",
+                "message": format!("Invalid value: {:?}", p.password(&format!("{shape}, cause"))) }] },
+        })
+    };
+    let mut answer = status(p, "a Status as the answer's body");
+    answer["kind"] = json!("Status");
+    answer["apiVersion"] = json!("v1");
+    let mut unreferenced = event(
+        "create",
+        "secrets",
+        None,
+        json!({ "responseStatus": status(p, "a Status without a reference") }),
+    );
+    unreferenced.as_object_mut().unwrap().remove("objectRef");
+    unreferenced["requestURI"] = json!("/api/v1/namespaces/shop/secrets?fieldManager=kubectl");
+    unreferenced["requestObject"] = json!({ "metadata": { "name": OPEN } });
+    let env = |value: String| {
+        json!({ "kind": "Pod", "apiVersion": "v1", "metadata": { "name": OPEN }, "spec": {
+            "containers": [{ "name": "app", "env": [{ "name": "KEY", "value": value }] }] } })
+    };
+    let (lines, one_line) = (p.pem("PEM in an env value"), p.pem("PEM in an env value on one line"));
+    let one_line = one_line.replace('\n', "\\n");
+    // As Go's QueryEscape and as JavaScript's encodeURIComponent write it.
+    let form = p.pem("PEM in a URL, as forms are").replace('\n', "%0A").replace(' ', "+").replace('=', "%3D");
+    let component =
+        p.pem("PEM in a URL, as components are").replace('\n', "%0A").replace(' ', "%20").replace('=', "%3D");
+    let strict = p
+        .pem("PEM in a URL, encoded throughout")
+        .replace('-', "%2D")
+        .replace('\n', "%0A")
+        .replace(' ', "%20");
+    let dotless = p.jwt("JWT in a URL, encoded throughout").replace('.', "%2E");
+    vec![
+        event("get", "pods", None, json!({ "requestURI": format!("/api/v1/pods?note={dotless}") })),
+        event("list", "secrets", None, json!({ "responseObject": table })),
+        event("create", "secrets", None, json!({ "responseStatus": status(p, "a Status") })),
+        event("create", "secrets", None, json!({ "responseObject": answer })),
+        unreferenced,
+        event("create", "pods", None, json!({ "requestObject": env(lines) })),
+        event("create", "pods", None, json!({ "requestObject": env(one_line) })),
+        event(
+            "connect",
+            "pods",
+            Some("exec"),
+            json!({ "requestURI": format!("/api/v1/pods/x/exec?command=echo&command={form}&stdin=true") }),
+        ),
+        event(
+            "connect",
+            "pods",
+            Some("exec"),
+            json!({ "requestURI": format!("/api/v1/pods/x/exec?command={component}&stdin=true") }),
+        ),
+        event(
+            "connect",
+            "pods",
+            Some("exec"),
+            json!({ "requestURI": format!("/api/v1/pods/x/exec?command={strict}&stdin=true") }),
+        ),
+    ]
+}
+
+/// Every shape, with a file of [`RULES`].
+fn all_shapes(p: &mut Planted) -> (Vec<Value>, tempfile::NamedTempFile) {
+    let events = [shapes(p), ruled_shapes(p), quoting_shapes(p)].concat();
+    let rules = tempfile::NamedTempFile::new().unwrap();
+    fs::write(&rules, RULES).unwrap();
+    (events, rules)
+}
+
 /// Every file below, as it lies there.
 fn scan_files(planted: &Planted, place: &str, folder: &Path) -> bool {
     let mut seen = false;
@@ -299,7 +434,9 @@ async fn scan_answers(planted: &Planted, caller: &Caller, events: usize) {
     let text = page(caller, "cluster:shop", "").await.to_string();
     assert!(contains(text.as_bytes(), OPEN), "the control text is not in the ledger: {text}");
     planted.absent_from("the ledger", text.as_bytes());
-    assert_eq!(caller.count(&format!("name:{OPEN}")).await, events as u64);
+    // One has no reference to be named by.
+    let named = format!("name:{OPEN} or req.metadata.name:{OPEN}");
+    assert_eq!(caller.count(&named).await, events as u64);
     for (shape, secret) in &planted.0 {
         assert_eq!(caller.count(&format!("{secret:?}")).await, 0, "{shape} is in the index");
     }
@@ -342,8 +479,8 @@ async fn send(server: &Server, events: Vec<Value>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_reaches_a_byte_of_the_embedded_engines() {
     let mut planted = Planted::default();
-    let events = shapes(&mut planted);
-    let mut server = Server::start(&[]).await;
+    let (events, rules) = all_shapes(&mut planted);
+    let mut server = Server::start(&["--redaction-rules", rules.path().to_str().unwrap()]).await;
     let count = events.len();
     send(&server, events).await;
     scan_answers(&planted, &server.call(), count).await;
@@ -356,8 +493,10 @@ async fn no_secret_reaches_a_byte_of_kafka_and_postgres() {
     let own = Own::start(&["kafka", "postgres"]);
     let topic = unique("secrets");
     let mut planted = Planted::default();
-    let events = shapes(&mut planted);
-    let args = ["--kafka", own.kafka(), "--topic", &topic, "--postgres", own.postgres()];
+    let (events, rules) = all_shapes(&mut planted);
+    let rules = rules.path().to_str().unwrap();
+    let args =
+        ["--kafka", own.kafka(), "--topic", &topic, "--postgres", own.postgres(), "--redaction-rules", rules];
     let mut server = Server::start(&args).await;
     let count = events.len();
     send(&server, events).await;

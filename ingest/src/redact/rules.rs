@@ -229,6 +229,7 @@ fn builtin_bodies() -> Vec<BodyRule> {
 fn builtin_texts() -> Vec<TextRule> {
     // Separators as they stand in texts and, encoded, in URLs.
     const GAP: &str = r"(?:\s|\+|%20)";
+    const DASHES: &str = "(?:-|%2[Dd]){5}";
     let rule = |name: &str, words: &[&str], pattern: String| TextRule {
         name: name.into(),
         words: words.iter().map(|w| (*w).to_owned()).collect(),
@@ -236,15 +237,15 @@ fn builtin_texts() -> Vec<TextRule> {
         base64: false,
         token: false,
     };
-    let key = format!("PRIVATE{GAP}KEY(?:{GAP}BLOCK)?-----");
+    let key = format!("PRIVATE{GAP}KEY(?:{GAP}BLOCK)?{DASHES}");
     let label = format!("(?:[A-Z0-9]+{GAP})*");
     vec![
-        rule("jwt", &["eyJ"], r"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){1,4}".into()),
+        rule("jwt", &["eyJ"], r"eyJ[A-Za-z0-9_-]{8,}(?:(?:\.|%2[Ee])[A-Za-z0-9_-]*){1,4}".into()),
         // One that is cut off is removed to its end.
         rule(
             "private-key",
             &["PRIVATE"],
-            format!(r"(?s)-----BEGIN{GAP}{label}{key}.*?(?:-----END{GAP}{label}{key}|\z)"),
+            format!(r"(?s){DASHES}BEGIN{GAP}{label}{key}.*?(?:{DASHES}END{GAP}{label}{key}|\z)"),
         ),
         TextRule {
             token: true,
