@@ -5,6 +5,9 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
+use uuid::Uuid;
+
+use super::LedgerError;
 use crate::record::{Boot, Envelope, Record};
 
 /// Instance, start, cluster and rules of a record.
@@ -56,6 +59,23 @@ impl OriginCache {
 
     pub(crate) fn origin(&self, id: OriginId) -> Option<Origin> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).origins.get(&id).cloned()
+    }
+
+    /// Remembers an origin as a database gave it: source, boot, cluster and rules.
+    ///
+    /// # Errors
+    /// When there is none of this number.
+    pub(crate) fn learn(
+        &self,
+        id: OriginId,
+        row: Option<(String, Uuid, String, String)>,
+    ) -> Result<Origin, LedgerError> {
+        let (source, boot, cluster, rules) =
+            row.ok_or_else(|| LedgerError::Corrupt(format!("a record of origin {id}, which is not there")))?;
+        let origin =
+            Origin { source: source.into(), boot: Boot(boot), cluster: cluster.into(), rules: rules.into() };
+        self.remember([(origin.clone(), id)]);
+        Ok(origin)
     }
 
     /// Remembers what is committed.

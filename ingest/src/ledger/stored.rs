@@ -1,5 +1,7 @@
 //! How values of the domain stand in a database's columns.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use uuid::Uuid;
 
@@ -9,9 +11,10 @@ use super::{
     origin::Origin,
 };
 use crate::{
+    log::{Offset, Positions},
     ranges::Ranges,
-    record::{Envelope, Kind, Record, RecordId, Seq},
-    time::Timestamp,
+    record::{Boot, Envelope, Kind, Record, RecordId, Seq},
+    time::{Day, Timestamp},
 };
 
 /// Databases have signed numbers only. Offsets and sequence numbers do not get near the limit.
@@ -38,6 +41,34 @@ pub(crate) fn ranges_to_json(ranges: &Ranges) -> Result<String, LedgerError> {
 
 pub(crate) fn ranges_from_json(json: &str) -> Result<Ranges, LedgerError> {
     serde_json::from_str(json).map_err(|error| LedgerError::Corrupt(format!("ranges: {error}")))
+}
+
+/// What was seen of a boot, which is kept in chunks.
+pub(crate) fn ranges_from_chunks(chunks: &[String]) -> Result<Ranges, LedgerError> {
+    let mut seen = Ranges::default();
+    for chunk in chunks {
+        seen.extend(&ranges_from_json(chunk)?);
+    }
+    Ok(seen)
+}
+
+/// The boot before another, and its last number.
+pub(crate) fn previous(boot: Option<Uuid>, last: Option<i64>) -> Option<(Boot, u64)> {
+    boot.zip(last).map(|(boot, last)| (Boot(boot), uint(last)))
+}
+
+pub(crate) fn positions(rows: Vec<(i32, i64)>) -> Positions {
+    rows.into_iter().map(|(partition, next)| (partition, Offset(uint(next)))).collect()
+}
+
+pub(crate) fn days(rows: Vec<(i32, i64)>) -> Vec<(Day, u64)> {
+    rows.into_iter().map(|(day, records)| (Day::from_number(day), uint(records))).collect()
+}
+
+/// Records in the order in which they were asked for; one that is asked for twice is given twice.
+pub(crate) fn in_order(ids: &[RecordId], records: impl IntoIterator<Item = Record>) -> Vec<Record> {
+    let found: HashMap<RecordId, Record> = records.into_iter().map(|r| (r.envelope.id, r)).collect();
+    ids.iter().filter_map(|id| found.get(id).cloned()).collect()
 }
 
 /// An event that does not pack: zstd is out of memory.

@@ -1,6 +1,6 @@
 //! What the Postgres ledger answers.
 
-use std::{collections::HashMap, ops::Range};
+use std::ops::Range;
 
 use futures::TryStreamExt;
 use sqlx::{PgPool, Row, postgres::PgRow};
@@ -12,10 +12,9 @@ use crate::{
         BootSummary, Gap, LedgerError, MAX_SCAN_BYTES,
         codec::Unpacker,
         origin::{Origin, OriginCache, OriginId},
-        stored::{StoredRecord, packing, ranges_from_json, uint},
+        stored::{self, StoredRecord, packing, uint},
     },
-    log::{LogId, Offset, Positions},
-    ranges::Ranges,
+    log::{LogId, Positions},
     record::{Boot, Record, RecordId},
     time::{Day, Timestamp},
 };
@@ -25,7 +24,7 @@ pub(super) async fn positions(pool: &PgPool, log: &LogId) -> Result<Positions, L
         .bind(&*log.0)
         .fetch_all(pool)
         .await?;
-    Ok(rows.into_iter().map(|(partition, next)| (partition, Offset(uint(next)))).collect())
+    Ok(stored::positions(rows))
 }
 
 pub(super) async fn current_log(pool: &PgPool) -> Result<Option<LogId>, LedgerError> {
@@ -45,9 +44,7 @@ pub(super) async fn get(
     .bind(wanted)
     .fetch_all(pool)
     .await?;
-    let records = records(pool, origins, &rows).await?;
-    let found: HashMap<RecordId, Record> = records.into_iter().map(|r| (r.envelope.id, r)).collect();
-    Ok(ids.iter().filter_map(|id| found.get(id).cloned()).collect())
+    Ok(stored::in_order(ids, records(pool, origins, &rows).await?))
 }
 
 pub(super) async fn scan(
@@ -102,19 +99,14 @@ async fn origin(pool: &PgPool, origins: &OriginCache, id: OriginId) -> Result<Or
     if let Some(origin) = origins.origin(id) {
         return Ok(origin);
     }
-    let row: Option<(String, Uuid, String, String)> = sqlx::query_as(
+    let row = sqlx::query_as(
         "SELECT boot.source, boot.boot, origin.cluster, origin.rules \
          FROM origin JOIN boot ON boot.id = origin.boot WHERE origin.id = $1",
     )
     .bind(id as i32)
     .fetch_optional(pool)
     .await?;
-    let (source, boot, cluster, rules) =
-        row.ok_or_else(|| LedgerError::Corrupt(format!("a record of origin {id}, which is not there")))?;
-    let origin =
-        Origin { source: source.into(), boot: Boot(boot), cluster: cluster.into(), rules: rules.into() };
-    origins.remember([(origin.clone(), id)]);
-    Ok(origin)
+    origins.learn(id, row)
 }
 
 pub(super) async fn days(pool: &PgPool) -> Result<Vec<(Day, u64)>, LedgerError> {
@@ -122,7 +114,7 @@ pub(super) async fn days(pool: &PgPool) -> Result<Vec<(Day, u64)>, LedgerError> 
         sqlx::query_as("SELECT day - DATE '1970-01-01', records FROM day ORDER BY day")
             .fetch_all(pool)
             .await?;
-    Ok(rows.into_iter().map(|(day, records)| (Day::from_number(day), uint(records))).collect())
+    Ok(stored::days(rows))
 }
 
 pub(super) async fn boots(
@@ -142,17 +134,12 @@ pub(super) async fn boots(
 }
 
 fn summary(row: &PgRow) -> Result<BootSummary, LedgerError> {
-    let mut seen = Ranges::default();
-    for chunk in row.try_get::<Vec<String>, _>("seen")? {
-        seen.extend(&ranges_from_json(&chunk)?);
-    }
-    let previous: Option<Uuid> = row.try_get("previous_boot")?;
-    let last: Option<i64> = row.try_get("previous_seq")?;
+    let chunks: Vec<String> = row.try_get("seen")?;
     Ok(BootSummary {
         source: row.try_get::<String, _>("source")?.into(),
         boot: Boot(row.try_get("boot")?),
-        previous: previous.zip(last).map(|(boot, last)| (Boot(boot), uint(last))),
-        seen,
+        previous: stored::previous(row.try_get("previous_boot")?, row.try_get("previous_seq")?),
+        seen: stored::ranges_from_chunks(&chunks)?,
         received: (
             row.try_get::<PgTime, _>("first_received")?.0,
             row.try_get::<PgTime, _>("last_received")?.0,

@@ -1,6 +1,6 @@
 //! What the SQLite ledger answers.
 
-use std::{collections::HashMap, ops::Range};
+use std::ops::Range;
 
 use futures::TryStreamExt;
 use sqlx::{QueryBuilder, Row, Sqlite, SqlitePool, sqlite::SqliteRow};
@@ -11,9 +11,9 @@ use crate::{
         BootSummary, Gap, LedgerError, MAX_SCAN_BYTES,
         codec::Unpacker,
         origin::{Origin, OriginCache, OriginId},
-        stored::{StoredRecord, packing, ranges_from_json, uint},
+        stored::{self, StoredRecord, packing, uint},
     },
-    log::{LogId, Offset, Positions},
+    log::{LogId, Positions},
     record::{Boot, Record, RecordId},
     time::{Day, Timestamp},
 };
@@ -28,7 +28,7 @@ pub(super) async fn positions(pool: &SqlitePool, log: &LogId) -> Result<Position
         .bind(&*log.0)
         .fetch_all(pool)
         .await?;
-    Ok(rows.into_iter().map(|(partition, next)| (partition, Offset(uint(next)))).collect())
+    Ok(stored::positions(rows))
 }
 
 pub(super) async fn current_log(pool: &SqlitePool) -> Result<Option<LogId>, LedgerError> {
@@ -41,7 +41,7 @@ pub(super) async fn get(
     origins: &OriginCache,
     ids: &[RecordId],
 ) -> Result<Vec<Record>, LedgerError> {
-    let mut found = HashMap::with_capacity(ids.len());
+    let mut found = Vec::with_capacity(ids.len());
     for some in ids.chunks(IDS_AT_ONCE) {
         let mut query = QueryBuilder::<Sqlite>::new(RECORD);
         query.push("WHERE id IN (");
@@ -51,9 +51,9 @@ pub(super) async fn get(
         }
         query.push(")");
         let rows = query.build().persistent(false).fetch_all(pool).await?;
-        found.extend(records(pool, origins, &rows).await?.into_iter().map(|r| (r.envelope.id, r)));
+        found.extend(records(pool, origins, &rows).await?);
     }
-    Ok(ids.iter().filter_map(|id| found.get(id).cloned()).collect())
+    Ok(stored::in_order(ids, found))
 }
 
 pub(super) async fn scan(
@@ -110,25 +110,20 @@ async fn origin(pool: &SqlitePool, origins: &OriginCache, id: OriginId) -> Resul
     if let Some(origin) = origins.origin(id) {
         return Ok(origin);
     }
-    let row: Option<(String, Uuid, String, String)> = sqlx::query_as(
+    let row = sqlx::query_as(
         "SELECT boot.source, boot.boot, origin.cluster, origin.rules \
          FROM origin JOIN boot ON boot.id = origin.boot WHERE origin.id = ?",
     )
     .bind(id)
     .fetch_optional(pool)
     .await?;
-    let (source, boot, cluster, rules) =
-        row.ok_or_else(|| LedgerError::Corrupt(format!("a record of origin {id}, which is not there")))?;
-    let origin =
-        Origin { source: source.into(), boot: Boot(boot), cluster: cluster.into(), rules: rules.into() };
-    origins.remember([(origin.clone(), id)]);
-    Ok(origin)
+    origins.learn(id, row)
 }
 
 pub(super) async fn days(pool: &SqlitePool) -> Result<Vec<(Day, u64)>, LedgerError> {
     let rows: Vec<(i32, i64)> =
         sqlx::query_as("SELECT day, records FROM day ORDER BY day").fetch_all(pool).await?;
-    Ok(rows.into_iter().map(|(day, records)| (Day::from_number(day), uint(records))).collect())
+    Ok(stored::days(rows))
 }
 
 pub(super) async fn boots(
@@ -155,17 +150,11 @@ async fn summary(pool: &SqlitePool, row: &SqliteRow) -> Result<BootSummary, Ledg
         .bind(row.try_get::<i64, _>("id")?)
         .fetch_all(pool)
         .await?;
-    let mut seen = crate::ranges::Ranges::default();
-    for chunk in &chunks {
-        seen.extend(&ranges_from_json(chunk)?);
-    }
-    let previous: Option<Uuid> = row.try_get("previous_boot")?;
-    let last: Option<i64> = row.try_get("previous_seq")?;
     Ok(BootSummary {
         source: row.try_get::<String, _>("source")?.into(),
         boot: Boot(row.try_get("boot")?),
-        previous: previous.zip(last).map(|(boot, last)| (Boot(boot), uint(last))),
-        seen,
+        previous: stored::previous(row.try_get("previous_boot")?, row.try_get("previous_seq")?),
+        seen: stored::ranges_from_chunks(&chunks)?,
         received: (
             Timestamp::from_micros(row.try_get("first_received")?),
             Timestamp::from_micros(row.try_get("last_received")?),
