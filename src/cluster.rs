@@ -2,9 +2,11 @@
 
 use std::{num::NonZeroU32, path::Path, sync::Arc};
 
-use anyhow::{Context, Result};
+use admission::AdmissionChain;
+use anyhow::{Context, Result, anyhow};
 use api::{
     gateway::{
+        admission::StoredState,
         aggregation::aggregate,
         audit::{Auditor, default_policy},
         authn::Authenticator,
@@ -28,6 +30,7 @@ use tokio::sync::watch;
 
 use crate::{
     encryption::Encryption,
+    exit,
     identities::Identities,
     settings::{AccessSettings, Settings},
     supervise::{Phase, Supervisor},
@@ -60,6 +63,7 @@ impl Cluster<'_> {
         encryption.start(&keys, &self.journal, &self.clock, self.supervisor);
         let store: Arc<dyn Store> = Arc::new(store);
         let registry = Registry::new(store.clone(), self.clock.clone());
+        let chain = chain(&self.settings.access, &registry)?;
         let (snapshot, roles) = watch::channel(Arc::new(Snapshot::default()));
         let stop = self.supervisor.stop(Phase::Movers);
         self.supervisor.spawn(Phase::Movers, "roles", async move {
@@ -82,7 +86,7 @@ impl Cluster<'_> {
         let policy = self.policy.unwrap_or_else(|| watch::channel(Arc::new(default_policy())).1);
         let cluster = self.settings.cluster_name.as_arc().clone();
         let auditor = Auditor::new(self.journal, self.redactor, policy, cluster, self.clock);
-        Ok((Gateway::new(registry, auditor, door), keys))
+        Ok((Gateway::new(registry, auditor, door, chain), keys))
     }
 
     fn door(&mut self, registry: &Registry, roles: watch::Receiver<Arc<Snapshot>>) -> Result<Door> {
@@ -179,4 +183,22 @@ impl Check for RolesCheck {
         }
         Ok(format!("{} cluster roles are in force", roles.cluster_roles.len()))
     }
+}
+
+/// What quotas are charged by, which nothing gives back yet what is charged.
+const QUOTA: &str = "ResourceQuota";
+
+/// The admission controllers that are on.
+fn chain(settings: &AccessSettings, registry: &Registry) -> Result<Arc<AdmissionChain>> {
+    let (enable, mut disable) =
+        (&settings.enable_admission_plugins, settings.disable_admission_plugins.clone());
+    if enable.iter().any(|name| name == QUOTA) {
+        return exit::usage(Err(anyhow!(
+            "--enable-admission-plugins {QUOTA}: quotas are stored and not enforced"
+        )));
+    }
+    disable.push(QUOTA.to_owned());
+    let chain = AdmissionChain::before(Arc::new(StoredState::new(registry.clone())));
+    let chain = exit::usage(chain.with_plugins(enable, &disable).map_err(Into::into))?;
+    Ok(Arc::new(chain))
 }

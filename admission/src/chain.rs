@@ -41,6 +41,12 @@ pub struct AdmissionChain {
     entries: Vec<Entry>,
 }
 
+impl std::fmt::Debug for AdmissionChain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.entries.iter().map(Entry::name)).finish()
+    }
+}
+
 impl Default for AdmissionChain {
     fn default() -> Self {
         Self::new()

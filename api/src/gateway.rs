@@ -1,5 +1,6 @@
 //! The gateway: a Kubernetes API that authenticates, authorizes, limits, stores and audits what clients ask for.
 
+pub mod admission;
 pub mod aggregation;
 pub mod answer;
 pub mod audit;

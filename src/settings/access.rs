@@ -57,6 +57,12 @@ pub(crate) struct AccessSettings {
     /// Signatures of ID tokens that count
     #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "RS256")]
     pub(crate) oidc_signing_algs: Vec<String>,
+    /// Admission controllers to turn on beside those that are on by default
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) enable_admission_plugins: Vec<String>,
+    /// Admission controllers to turn off
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) disable_admission_plugins: Vec<String>,
     /// Reads that run at one time
     #[arg(long, value_name = "N", default_value = "400", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_requests_inflight: u32,

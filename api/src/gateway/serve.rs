@@ -1,7 +1,8 @@
 //! The path of a request through the gateway.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use ::admission::AdmissionChain;
 use axum::{
     body::Body,
     extract::Request,
@@ -38,12 +39,13 @@ pub struct Gateway {
     registry: Registry,
     auditor: Auditor,
     door: Door,
+    chain: Arc<AdmissionChain>,
 }
 
 impl Gateway {
     /// A gateway over these parts.
-    pub fn new(registry: Registry, auditor: Auditor, door: Door) -> Self {
-        Self { registry, auditor, door }
+    pub fn new(registry: Registry, auditor: Auditor, door: Door, chain: Arc<AdmissionChain>) -> Self {
+        Self { registry, auditor, door, chain }
     }
 
     /// Whether a path is the gateway's.
@@ -184,6 +186,7 @@ impl Gateway {
             accepted,
             door: &self.door,
             guard,
+            chain: &self.chain,
         })
     }
 }

@@ -1,5 +1,7 @@
 //! Errors of the gateway as clients of Kubernetes know them: a `Status` object with reason, code and details.
 
+use std::borrow::Cow;
+
 use axum::{
     body::Body,
     http::{HeaderValue, StatusCode, header},
@@ -23,7 +25,7 @@ pub struct Status {
     pub message: String,
     /// For programs; empty where upstream gives none.
     #[serde(skip_serializing_if = "str::is_empty")]
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// What it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub details: Option<Box<Details>>,
@@ -123,7 +125,7 @@ impl Status {
             metadata: ListMeta::default(),
             status: "Failure",
             message: message.into(),
-            reason,
+            reason: Cow::Borrowed(reason),
             details: None,
             code: code.as_u16(),
         }
@@ -312,9 +314,16 @@ impl Status {
 
     /// With another code and reason, as admission may choose them.
     #[must_use]
-    pub fn with_code(mut self, code: u16, reason: &'static str) -> Self {
+    pub fn with_code(mut self, code: u16, reason: impl Into<Cow<'static, str>>) -> Self {
         self.code = code;
-        self.reason = reason;
+        self.reason = reason.into();
+        self
+    }
+
+    /// With what it is about.
+    #[must_use]
+    pub fn with_details(mut self, details: Details) -> Self {
+        self.details = Some(Box::new(details));
         self
     }
 

@@ -6,6 +6,7 @@ mod review;
 mod token;
 mod watch;
 
+use ::admission::AdmissionChain;
 use axum::{
     body::Body,
     http::{HeaderMap, StatusCode},
@@ -13,6 +14,7 @@ use axum::{
 use serde_json::Value;
 
 use super::{
+    admission::{Admitted, Hearing},
     answer::{Answer, Content},
     audit::Trail,
     body::{self, Expected, FieldValidation, Received},
@@ -20,7 +22,7 @@ use super::{
     escalation::{Guard, Guarded},
     negotiate::Accepted,
     object::Object,
-    registry::{self, DeleteOptions, Deleted, Edit, ListOptions, Registry, Target},
+    registry::{self, DeleteOptions, Deleted, Edit, ListOptions, Outcome, Registry, Target},
     request::{RequestInfo, parameter},
     resources::Resource,
     schema::{TypeId, schema},
@@ -47,6 +49,8 @@ pub struct Call<'c> {
     pub door: &'c Door,
     /// Who asks, and what they have.
     pub guard: Guard<'c>,
+    /// What decides over changes.
+    pub chain: &'c AdmissionChain,
 }
 
 /// How many values that cannot be read one list names; the last warning tells of all.
@@ -84,10 +88,6 @@ impl<'c> Call<'c> {
     }
 
     /// An edit that gives nothing away which its sender does not have.
-    fn guarded<'e>(&'e self, edit: &'e mut dyn Edit) -> Guarded<'e> {
-        Guarded { edit, guard: self.guard, target: self.target() }
-    }
-
     fn ty(&self) -> Result<TypeId, Status> {
         self.resource.ty().ok_or_else(Status::no_such_resource)
     }
@@ -149,33 +149,38 @@ impl<'c> Call<'c> {
 
     async fn create(&self, body: Body, trail: &mut Trail) -> Result<Answer, Status> {
         let is_dry_run = self.is_dry_run(&[])?;
-        let Received { mut object, warnings } = self.receive(body, trail).await?;
+        let Received { mut object, mut warnings } = self.receive(body, trail).await?;
         let target = self.target();
         self.registry.prepare(&target, &mut object)?;
         self.check_name(&object)?;
-        self.check_namespace(target.namespace).await?;
+        let mut hearing = self.hearing(trail, is_dry_run);
+        let admitted = hearing.create(object).await;
+        let object = tell(hearing, trail, &mut warnings, admitted)?;
         self.guard.check(&target, &object, None)?;
         let created = self.registry.create(&target, object, is_dry_run).await?;
         Ok(self.answer(StatusCode::CREATED, Content::Object(created), warnings))
     }
 
-    /// What lives in a namespace needs one that is there and stays.
-    async fn check_namespace(&self, namespace: &str) -> Result<(), Status> {
-        if namespace.is_empty() {
-            return Ok(());
-        }
-        let Some(resource) = super::resources::resources().get("", "v1", "namespaces") else {
-            return Err(Status::no_such_resource());
-        };
-        let found = self.registry.get(&Target { resource, namespace: "", name: namespace }).await?;
-        if found.is_deleting() {
-            let what = self.target().what();
-            let why = format!(
-                "unable to create new content in namespace {namespace} because it is being terminated"
-            );
-            return Err(Status::forbidden(what, &self.info.name, &why));
-        }
-        Ok(())
+    /// The request's way through admission.
+    fn hearing(&self, trail: &Trail, is_dry_run: bool) -> Hearing<'c> {
+        let Guard { user, .. } = self.guard;
+        Hearing::new(self.chain, self.info, self.target(), user, trail.audit_id(), is_dry_run)
+    }
+
+    /// Changes the object of the URL, through admission and under guard.
+    async fn change(
+        &self,
+        edit: &mut dyn Edit,
+        trail: &mut Trail,
+        is_dry_run: bool,
+        warnings: &mut Vec<String>,
+    ) -> Result<Object, Status> {
+        let target = self.target();
+        let mut hearing = self.hearing(trail, is_dry_run);
+        let mut admitted = Admitted { edit, hearing: &mut hearing };
+        let mut guarded = Guarded { edit: &mut admitted, guard: self.guard, target };
+        let changed = self.registry.update(&target, is_dry_run, &mut guarded).await;
+        tell(hearing, trail, warnings, changed).map(Outcome::into_object)
     }
 
     fn check_name(&self, object: &Object) -> Result<(), Status> {
@@ -214,6 +219,13 @@ impl<'c> Call<'c> {
     async fn delete(&self, body: Body, trail: &mut Trail) -> Result<Answer, Status> {
         let options = self.delete_options(body, trail).await?;
         let is_dry_run = self.is_dry_run(&options.dry_run)?;
+        let mut warnings = Vec::new();
+        if !options.ignore_read_error {
+            let old = self.registry.get(&self.target()).await?;
+            let mut hearing = self.hearing(trail, is_dry_run);
+            let admitted = hearing.delete(&old).await;
+            tell(hearing, trail, &mut warnings, admitted)?;
+        }
         let (object, is_gone) = match self.registry.delete(&self.target(), &options, is_dry_run).await? {
             Deleted::Gone(object) => (object, true),
             Deleted::Later(object) => (object, false),
@@ -227,9 +239,9 @@ impl<'c> Call<'c> {
                 ..Details::default()
             };
             let status = Status::success(details);
-            return Ok(self.answer(StatusCode::OK, Content::Status(status), Vec::new()));
+            return Ok(self.answer(StatusCode::OK, Content::Status(status), warnings));
         }
-        Ok(self.answer(StatusCode::OK, Content::Object(object), Vec::new()))
+        Ok(self.answer(StatusCode::OK, Content::Object(object), warnings))
     }
 
     /// Most kinds are answered with a Status when they are gone; these with their last state.
@@ -278,6 +290,20 @@ impl<'c> Call<'c> {
         (whole.continues, whole.remaining) = (None, None);
         Ok(self.answer(StatusCode::OK, Content::Page(whole), Vec::new()))
     }
+}
+
+/// Passes on what admission told, whatever it decided.
+fn tell<T>(
+    hearing: Hearing<'_>,
+    trail: &mut Trail,
+    warnings: &mut Vec<String>,
+    outcome: Result<T, Status>,
+) -> Result<T, Status> {
+    for (key, value) in hearing.annotations {
+        trail.annotate(&key, value);
+    }
+    warnings.extend(hearing.warnings);
+    outcome
 }
 
 /// What a page lacks, because it cannot be decrypted.

@@ -1,6 +1,6 @@
 //! One `audit.k8s.io/v1` event, as kube-apiserver writes it.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use ingest::{
     event::{Level, Stage},
@@ -109,7 +109,7 @@ pub(super) struct ResponseStatus {
     #[serde(skip_serializing_if = "String::is_empty")]
     message: String,
     #[serde(skip_serializing_if = "str::is_empty")]
-    reason: &'static str,
+    reason: Cow<'static, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     details: Option<Box<crate::gateway::status::Details>>,
     code: u16,
@@ -119,7 +119,7 @@ impl ResponseStatus {
     /// An answer that is an object.
     pub(super) fn code(code: u16) -> Self {
         let metadata = serde_json::Map::new();
-        Self { metadata, status: "", message: String::new(), reason: "", details: None, code }
+        Self { metadata, status: "", message: String::new(), reason: "".into(), details: None, code }
     }
 
     /// An answer that is a Status.
@@ -127,7 +127,7 @@ impl ResponseStatus {
         Self {
             status: status.status,
             message: status.message.clone(),
-            reason: status.reason,
+            reason: status.reason.clone(),
             details: status.details.clone(),
             ..Self::code(status.code)
         }

@@ -17,12 +17,12 @@ use crate::gateway::{
 impl Call<'_> {
     pub(super) async fn update(&self, body: Body, trail: &mut Trail) -> Result<Answer, Status> {
         let is_dry_run = self.is_dry_run(&[])?;
-        let Received { object, warnings } = self.receive(body, trail).await?;
+        let Received { object, mut warnings } = self.receive(body, trail).await?;
         let target = self.target();
         check_place(&target, &object)?;
         let mut edit = Replace { target, subresource: &self.info.subresource, object };
-        let outcome = self.registry.update(&target, is_dry_run, &mut self.guarded(&mut edit)).await?;
-        Ok(self.answer(StatusCode::OK, Content::Object(outcome.into_object()), warnings))
+        let changed = self.change(&mut edit, trail, is_dry_run, &mut warnings).await?;
+        Ok(self.answer(StatusCode::OK, Content::Object(changed), warnings))
     }
 }
 

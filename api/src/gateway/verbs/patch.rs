@@ -43,8 +43,10 @@ impl Call<'_> {
         let subresource = &self.info.subresource;
         let mut edit =
             Patch { target, ty: self.ty()?, kind, bytes, subresource, validation, warnings: Vec::new() };
-        let outcome = self.registry.update(&target, is_dry_run, &mut self.guarded(&mut edit)).await?;
-        Ok(self.answer(StatusCode::OK, Content::Object(outcome.into_object()), edit.warnings))
+        let mut warnings = Vec::new();
+        let changed = self.change(&mut edit, trail, is_dry_run, &mut warnings).await?;
+        warnings.extend(edit.warnings);
+        Ok(self.answer(StatusCode::OK, Content::Object(changed), warnings))
     }
 }
 
