@@ -10,10 +10,13 @@ use anyhow::Result;
 use ingest::time::Clock;
 
 use crate::{
+    allocator,
     assemble::{self, Running},
     chronicle,
     config::Config,
-    kubeconfig, supervise, telemetry,
+    kubeconfig,
+    supervise::{self, Phase},
+    telemetry,
 };
 
 /// Runs the server.
@@ -23,6 +26,7 @@ use crate::{
 pub(crate) fn run(config: Config) -> Result<ExitCode> {
     telemetry::log(&config.settings)?;
     let metrics = telemetry::metrics()?;
+    allocator::limit_arenas();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let grace = config.settings.grace_period;
     let outcome = runtime.block_on(async {
@@ -36,7 +40,12 @@ pub(crate) fn run(config: Config) -> Result<ExitCode> {
 }
 
 async fn serve(running: Running, grace: std::time::Duration) -> Result<()> {
-    let Running { supervisor, data, journal, .. } = running;
+    let Running { mut supervisor, data, journal, .. } = running;
+    let stop = supervisor.stop(Phase::Movers);
+    supervisor.spawn(Phase::Movers, "allocator", async move {
+        allocator::give_back(stop).await;
+        Ok(())
+    });
     let clock = Clock::system();
     let outcome = supervisor.run(supervise::signals(), chronicle::stop(&journal, &clock), grace).await;
     data.unpublish();
