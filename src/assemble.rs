@@ -224,8 +224,7 @@ impl Parts {
                 _ = store.wait() => {}
                 () = stop.cancelled() => return Ok(()),
             }
-            client_token::ensure(&kept, &data, &instance).await?;
-            client_token::keep_up(&kept, &stop).await;
+            client_token::keep_up(&kept, &data, &instance, &stop).await;
             Ok(())
         });
         Ok(tokens)

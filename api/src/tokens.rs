@@ -220,7 +220,7 @@ impl Tokens {
         Ok((secret, token))
     }
 
-    /// Makes a token that is valid in this process until the database is read: [`Tokens::adopt`] it then.
+    /// Makes a token that is valid in this process until the database is read: by [`Tokens::refresh_with`] then.
     ///
     /// # Errors
     /// When there are no random bytes, or the snapshot cannot be written.
@@ -234,15 +234,36 @@ impl Tokens {
     ///
     /// # Errors
     /// When the database does not take it, or there are too many.
-    pub async fn adopt(&self, secret: &Secret, scope: Scope, label: &str) -> Result<Token, TokenError> {
+    async fn adopt(&self, secret: &Secret, scope: Scope, label: &str) -> Result<Token, TokenError> {
         let _changing = self.0.changing.lock().await;
-        if self.read().values().filter(|t| t.revoked_at.is_none()).count() >= MAX_TOKENS {
-            return Err(TokenError::TooMany);
-        }
         let token = self.token(secret, scope, label)?;
-        self.store()?.insert(&token).await?;
+        let known = self.read().clone();
+        self.insert(&token, &known).await?;
         self.keep(token.clone())?;
         Ok(token)
+    }
+
+    /// Reads the table anew, and brings a token there that it does not know: one that was made while the database was
+    /// away, or for another one. It stays valid here all the while.
+    ///
+    /// # Errors
+    /// When the database does not answer or does not take it, or there are too many; what was known stays.
+    pub async fn refresh_with(&self, secret: &Secret, scope: Scope, label: &str) -> Result<(), TokenError> {
+        let _changing = self.0.changing.lock().await;
+        let token = self.token(secret, scope, label)?;
+        let mut fresh = by_id(self.store()?.all(MAX_TOKENS).await?);
+        if !fresh.contains_key(&token.id) {
+            self.insert(&token, &fresh).await?;
+            fresh.insert(token.id, token);
+        }
+        self.replace(fresh)
+    }
+
+    async fn insert(&self, token: &Token, known: &HashMap<Uuid, Token>) -> Result<(), TokenError> {
+        if known.values().filter(|t| t.revoked_at.is_none()).count() >= MAX_TOKENS {
+            return Err(TokenError::TooMany);
+        }
+        self.store()?.insert(token).await
     }
 
     fn token(&self, secret: &Secret, scope: Scope, label: &str) -> Result<Token, TokenError> {
@@ -290,6 +311,10 @@ impl Tokens {
     /// For who holds `changing`.
     async fn read_table(&self) -> Result<(), TokenError> {
         let fresh = by_id(self.store()?.all(MAX_TOKENS).await?);
+        self.replace(fresh)
+    }
+
+    fn replace(&self, fresh: HashMap<Uuid, Token>) -> Result<(), TokenError> {
         let changed = *self.read() != fresh;
         if changed {
             *self.0.known.write().unwrap_or_else(|e| e.into_inner()) = fresh;
