@@ -70,8 +70,10 @@ enum Row {
     Networked,
     /// From sending to finding under a steady load
     Freshness,
-    /// Memory under a steady load
+    /// Memory under a steady load, on the embedded engines
     Memory,
+    /// The same on Kafka and Postgres
+    MemoryNetworked,
 }
 
 impl Args {
@@ -114,6 +116,7 @@ async fn main() -> anyhow::Result<()> {
             Row::Networked => networked::measure(&args).await,
             Row::Freshness => freshness::measure(&args).await,
             Row::Memory => memory::measure(&args).await,
+            Row::MemoryNetworked => memory::networked(&args).await,
         }?);
     }
     println!("\n{}{}\n", machine(), if args.quick { "; quick: shorter runs, for a look only" } else { "" });
