@@ -44,6 +44,7 @@ use crate::{
     encryption::Encryption,
     engines::Engines,
     exit,
+    identities::Identities,
     inputs::Inputs,
     kubeconfig, lag, listener,
     mender::Mender,
@@ -92,7 +93,7 @@ struct Parts {
 /// When a setting, the folder or the address cannot be used: then nothing was started.
 pub(crate) async fn assemble(settings: Settings, metrics: MetricsPage, clock: Clock) -> Result<Running> {
     exit::usage(check(&settings))?;
-    let Inputs { rules, policy, key, encryption } = exit::usage(Inputs::read(&settings))?;
+    let Inputs { rules, policy, key, encryption, identities } = exit::usage(Inputs::read(&settings, &clock))?;
     let data = DataFolder::open(&settings.data_dir)?;
     let instance: Arc<str> = data.instance(settings.instance.as_deref())?.into();
     let tls = listener::tls(&settings, data.path(), &clock)?;
@@ -109,7 +110,8 @@ pub(crate) async fn assemble(settings: Settings, metrics: MetricsPage, clock: Cl
     let tokens = parts.tokens().await?;
     let redactors = redactors(rules, &key);
     let intake = parts.intake(&redactors, &key)?;
-    let (gateway, keys) = parts.gateway(&tokens, &redactors, policy.as_ref(), encryption).await?.unzip();
+    let gateway = parts.gateway(&tokens, &redactors, policy.as_ref(), encryption, identities);
+    let (gateway, keys) = gateway.await?.unzip();
     parts.chronicle(redactors, policy);
     parts.recorder();
     let index = parts.indexer().await?;
@@ -258,6 +260,7 @@ impl Parts {
         redactors: &Redactors,
         policy: Option<&Watched<Loaded>>,
         encryption: Encryption,
+        identities: Identities,
     ) -> Result<Option<(Gateway, Keys)>> {
         if !self.settings.runs(Role::Gateway) {
             return Ok(None);
@@ -273,7 +276,7 @@ impl Parts {
             supervisor: &mut self.supervisor,
             checks: &mut self.checks,
         };
-        cluster.start(encryption).await.map(Some)
+        cluster.start(encryption, identities).await.map(Some)
     }
 
     /// The rules are in force where events come in or are made, the policy in every process that was given one.

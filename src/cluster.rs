@@ -9,7 +9,7 @@ use api::{
         admission::StoredState,
         aggregation::aggregate,
         audit::{Auditor, default_policy},
-        authn::Authenticator,
+        authn::{Authenticator, Sources, account::ServiceAccounts},
         authz::{self, Snapshot},
         bootstrap::bootstrap,
         door::Door,
@@ -54,7 +54,11 @@ pub(crate) struct Cluster<'p> {
 
 impl Cluster<'_> {
     /// Opens the store and starts what keeps the gateway up with it.
-    pub(crate) async fn start(mut self, encryption: Encryption) -> Result<(Gateway, Keys)> {
+    pub(crate) async fn start(
+        mut self,
+        encryption: Encryption,
+        identities: Identities,
+    ) -> Result<(Gateway, Keys)> {
         let below = self.store().await?;
         self.checks.push(Box::new(StoreCheck(below.clone())));
         let store = EncryptedStore::new(below, encryption.subscribe());
@@ -82,34 +86,33 @@ impl Cluster<'_> {
             stop.cancelled().await;
             Ok(())
         });
-        let door = self.door(&registry, roles)?;
+        let (sources, accounts) = identities.start(&registry, self.data, self.supervisor)?;
+        let door = self.door(sources, accounts, roles);
         let policy = self.policy.unwrap_or_else(|| watch::channel(Arc::new(default_policy())).1);
         let cluster = self.settings.cluster_name.as_arc().clone();
         let auditor = Auditor::new(self.journal, self.redactor, policy, cluster, self.clock);
         Ok((Gateway::new(registry, auditor, door, chain), keys))
     }
 
-    fn door(&mut self, registry: &Registry, roles: watch::Receiver<Arc<Snapshot>>) -> Result<Door> {
-        let identities = Identities {
-            settings: &self.settings.access,
-            data: self.data,
-            clock: &self.clock,
-            supervisor: self.supervisor,
-        };
-        let (sources, accounts) = identities.open(registry)?;
+    fn door(
+        &mut self,
+        sources: Sources,
+        accounts: Arc<ServiceAccounts>,
+        roles: watch::Receiver<Arc<Snapshot>>,
+    ) -> Door {
         let refusals = Refusals::new(self.journal.clone(), self.clock.clone());
         let (counted, stop) = (refusals.clone(), self.supervisor.stop(Phase::Movers));
         self.supervisor.spawn(Phase::Movers, "refusals", async move {
             counted.run(&stop).await;
             Ok(())
         });
-        Ok(Door {
+        Door {
             authenticator: Authenticator::new(self.tokens.clone(), sources, self.clock.clone()),
             accounts,
             limits: Limits::new(bounds(&self.settings.access), Ticks::system()),
             refusals,
             roles,
-        })
+        }
     }
 
     async fn store(&self) -> Result<Arc<dyn Store>> {

@@ -1,9 +1,9 @@
 //! The files that settings name, read whole and checked before anything is opened or started.
 
 use anyhow::Result;
-use ingest::{identity::DeploymentKey, policy::Loaded, redact::RuleSet, watched::Watched};
+use ingest::{identity::DeploymentKey, policy::Loaded, redact::RuleSet, time::Clock, watched::Watched};
 
-use crate::{encryption::Encryption, settings::Settings};
+use crate::{encryption::Encryption, identities::Identities, settings::Settings};
 
 /// What the files hold.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub(crate) struct Inputs {
     pub(crate) key: Option<DeploymentKey>,
     /// What is encrypted of what the gateway stores.
     pub(crate) encryption: Encryption,
+    /// Whom the gateway knows.
+    pub(crate) identities: Identities,
 }
 
 impl Inputs {
@@ -23,7 +25,7 @@ impl Inputs {
     ///
     /// # Errors
     /// The first file that cannot be read or used.
-    pub(crate) fn read(settings: &Settings) -> Result<Self> {
+    pub(crate) fn read(settings: &Settings, clock: &Clock) -> Result<Self> {
         Ok(Self {
             rules: match &settings.redaction_rules {
                 Some(file) => Watched::open(file)?,
@@ -32,6 +34,7 @@ impl Inputs {
             policy: settings.audit_policy_file.as_deref().map(Watched::open).transpose()?,
             key: settings.deployment_key_file.as_deref().map(DeploymentKey::load).transpose()?,
             encryption: Encryption::read(settings)?,
+            identities: Identities::read(&settings.access, clock)?,
         })
     }
 }

@@ -126,6 +126,7 @@ async fn a_bad_file_of_tokens_ends_the_start_with_its_line() {
     server.spawn();
     assert_eq!(server.ended().await.code(), Some(2));
     assert!(server.log().contains("tokens.csv: line 2: expected token,user,uid"), "{}", server.log());
+    assert!(!server.data().exists(), "nothing was opened");
 }
 
 /// The public half of a key as a JWK set, by way of its certificate request's DER.
@@ -508,7 +509,10 @@ async fn reviews_say_who_somebody_is_and_what_they_may_do() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_account_has_tokens_that_go_with_it_and_with_what_they_are_bound_to() {
-    let server = Server::start(&[]).await;
+    let policy = tempfile::NamedTempFile::new().unwrap();
+    let all = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: RequestResponse}]\n";
+    fs::write(policy.path(), all).unwrap();
+    let server = Server::start(&["--audit-policy-file", policy.path().to_str().unwrap()]).await;
     let root = server.call();
     until_gathered(&root).await;
     make_namespace(&root, "shop").await;
@@ -555,6 +559,25 @@ async fn a_service_account_has_tokens_that_go_with_it_and_with_what_they_are_bou
     let seen = event(&root, "cluster:local resource:serviceaccounts sub:token code:201").await;
     let id = &seen["annotations"]["authentication.kubernetes.io/issued-credential-id"];
     assert!(id.as_str().unwrap().starts_with("JTI="), "{seen}");
+    assert_eq!(seen["responseObject"]["kind"], "TokenRequest", "{seen}");
+    for holder in [&web, &bound] {
+        for name in ["journal", "index"] {
+            assert!(!holds(&server.data().join(name), holder.token.as_bytes()), "a token in the {name}");
+        }
+    }
+    assert!(holds(&server.data().join("journal"), b"TokenRequest"), "the search itself finds what is there");
+}
+
+/// Whether a file under `folder` holds `needle`.
+fn holds(folder: &Path, needle: &[u8]) -> bool {
+    fs::read_dir(folder).unwrap().any(|entry| {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            return holds(&path, needle);
+        }
+        // The index may remove a file while it is looked for.
+        fs::read(&path).unwrap_or_default().windows(needle.len()).any(|window| window == needle)
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
