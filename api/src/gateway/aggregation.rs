@@ -22,6 +22,10 @@ use super::{
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
+/// Between two rounds: many changes at once are one round, and roles that gather each other in a circle, which never
+/// come to rest, cost no more than this.
+const PAUSE: Duration = Duration::from_millis(200);
+
 /// Writes what has to change with each change of the roles, until `stop`. Several gateways may do so at a time: each
 /// writes the same.
 pub async fn aggregate(
@@ -36,6 +40,7 @@ pub async fn aggregate(
             match once(registry).await {
                 Ok(()) => {
                     backoff.reset();
+                    tokio::time::sleep(PAUSE).await;
                     let _ = roles.changed().await;
                 }
                 Err(status) => {
@@ -56,15 +61,18 @@ async fn once(registry: &Registry) -> Result<(), Status> {
         .ok_or_else(Status::no_such_resource)?;
     let page = registry.list(resource, "", &Selectors::default(), &ListOptions::newest()).await?;
     let objects = page.items.iter().map(|raw| stored::decode(&raw.value, raw.revision.0));
-    let objects: Vec<Object> = objects.collect::<Result<_, _>>().map_err(Status::internal)?;
-    for role in &objects {
+    let mut objects: Vec<Object> = objects.collect::<Result<_, _>>().map_err(Status::internal)?;
+    for at in 0..objects.len() {
+        let role = &objects[at];
         let Some(rules) = gathered(role, &objects) else { continue };
         if role.at("/rules").unwrap_or(&Value::Null).as_array().map_or(&[][..], Vec::as_slice) == rules {
             continue;
         }
-        let target = Target { resource, namespace: "", name: role.name() };
+        let name = role.name().to_owned();
+        let target = Target { resource, namespace: "", name: &name };
         match registry.update(&target, false, &mut Gather { rules }).await {
-            Ok(_) => {}
+            // What gathers this one gathers its new rules.
+            Ok(outcome) => objects[at] = outcome.into_object(),
             // It went meanwhile.
             Err(status) if status.code == 404 => {}
             Err(status) => return Err(status),
