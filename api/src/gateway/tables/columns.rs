@@ -356,7 +356,7 @@ static PRIORITY_CLASSES: &[Column] = &[
     int("Value", "/value"),
     flag("Global-Default", "/globalDefault", false),
     age(),
-    at("PreemptionPolicy", "/preemptionPolicy").wide(),
+    at("PreemptionPolicy", "/preemptionPolicy"),
 ];
 
 static RUNTIME_CLASSES: &[Column] = &[named(), at("Handler", "/handler"), age()];
