@@ -10,19 +10,22 @@ use crate::settings::Settings;
 /// Its name in the data folder.
 pub(crate) const FILE: &str = "admin.kubeconfig";
 
-/// Writes it anew at each start, since the address may be another one. It names the folder's own token and authority,
-/// beside which it lies, and holds neither: a token that is replaced is the new one here too.
+/// Writes it anew at each start, since address and token may be others. It holds the folder's token: were the token's
+/// file named instead, clients would prefer that to the `--token` that somebody gives them, and act as an administrator.
 ///
 /// # Errors
-/// When the file cannot be written.
+/// When the token's file cannot be read, or this one written.
 pub(crate) fn write(data: &Path, url: &str, settings: &Settings) -> Result<()> {
     let file = data.join(FILE);
-    write_private(&file, text(url, settings.tls_cert_file.is_none()).as_bytes())
+    let token = data.join("client.token");
+    let token =
+        std::fs::read_to_string(&token).with_context(|| format!("cannot read {}", token.display()))?;
+    write_private(&file, text(url, token.trim(), settings.tls_cert_file.is_none()).as_bytes())
         .with_context(|| format!("cannot write {}", file.display()))
 }
 
 /// An operator's own certificate is checked with the authorities of the system.
-fn text(url: &str, is_self_signed: bool) -> String {
+fn text(url: &str, token: &str, is_self_signed: bool) -> String {
     let authority = if is_self_signed { "\n    certificate-authority: ca.pem" } else { "" };
     format!(
         "apiVersion: v1
@@ -34,7 +37,7 @@ clusters:
 users:
 - name: admin
   user:
-    tokenFile: client.token
+    token: {token}
 contexts:
 - name: muniment
   context:

@@ -606,6 +606,8 @@ async fn kubectl_finds_the_gateway_by_the_file_of_the_data_folder() {
     assert!(said.contains("selfsubjectreviews.authentication.k8s.io") && said.contains("pods/log"), "{said}");
     assert_eq!(kubectl(&["auth", "can-i", "delete", "pods", "--as", "alice"]).await.trim(), "no");
     assert_eq!(kubectl(&["auth", "can-i", "list", "pods", "--as", "alice"]).await.trim(), "yes");
+    let said = kubectl(&["get", "pods", "--token", "another"]).await;
+    assert!(said.contains("You must be logged in to the server"), "the token that is given counts: {said}");
     let said = kubectl(&["auth", "whoami"]).await;
     assert!(said.contains("muniment:token:") && said.contains("system:masters"), "{said}");
 }
