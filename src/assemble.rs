@@ -268,6 +268,7 @@ impl Parts {
         let cluster = Cluster {
             settings: &self.settings,
             data: &self.data,
+            instance: &self.instance,
             clock: self.clock.clone(),
             journal: self.journal.clone(),
             tokens: tokens.clone(),

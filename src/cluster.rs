@@ -1,6 +1,6 @@
 //! The gateway's side of the process: the cluster's store, its roles in memory, and what records its requests.
 
-use std::{num::NonZeroU32, path::Path, sync::Arc};
+use std::{fs, num::NonZeroU32, path::Path, sync::Arc};
 
 use admission::AdmissionChain;
 use anyhow::{Context, Result, anyhow};
@@ -12,6 +12,7 @@ use api::{
         authn::{Authenticator, Sources, account::ServiceAccounts},
         authz::{self, Snapshot},
         bootstrap::bootstrap,
+        controllers::Controllers,
         door::Door,
         encryption::EncryptedStore,
         limits::{Bounds, Limits, Rate, Ticks},
@@ -22,6 +23,7 @@ use api::{
     },
     health::Check,
     keys::Keys,
+    tls::authority_file,
     tokens::Tokens,
 };
 use async_trait::async_trait;
@@ -32,7 +34,7 @@ use crate::{
     encryption::Encryption,
     exit,
     identities::Identities,
-    settings::{AccessSettings, Settings},
+    settings::{AccessSettings, Settings, enabled},
     supervise::{Phase, Supervisor},
 };
 
@@ -40,6 +42,8 @@ use crate::{
 pub(crate) struct Cluster<'p> {
     pub(crate) settings: &'p Settings,
     pub(crate) data: &'p Path,
+    /// The name of this process among those that share a store.
+    pub(crate) instance: &'p str,
     pub(crate) clock: Clock,
     pub(crate) journal: Journal,
     /// Who is known by tokens of our own.
@@ -86,12 +90,33 @@ impl Cluster<'_> {
             stop.cancelled().await;
             Ok(())
         });
+        let controllers = self.controllers()?;
         let (sources, accounts) = identities.start(&registry, self.data, self.supervisor)?;
         let door = self.door(sources, accounts, roles);
         let policy = self.policy.unwrap_or_else(|| watch::channel(Arc::new(default_policy())).1);
         let cluster = self.settings.cluster_name.as_arc().clone();
         let auditor = Auditor::new(self.journal, self.redactor, policy, cluster, self.clock);
-        Ok((Gateway::new(registry, auditor, door, chain), keys))
+        let gateway = Gateway::new(registry.clone(), auditor, door, chain);
+        let (served, stop) = (gateway.clone(), self.supervisor.stop(Phase::Movers));
+        self.supervisor.spawn(Phase::Movers, "controllers", async move {
+            controllers.run(served, registry, stop).await;
+            Ok(())
+        });
+        Ok((gateway, keys))
+    }
+
+    /// What happens in the cluster by itself.
+    fn controllers(&self) -> Result<Controllers> {
+        let own = || authority_file(self.data);
+        let file = self.settings.tls_cert_file.clone().unwrap_or_else(own);
+        let authority = fs::read_to_string(&file)
+            .with_context(|| format!("the certificates in {} cannot be read", file.display()))?;
+        Ok(Controllers {
+            enabled: enabled(&self.settings.controllers),
+            instance: self.instance.to_owned(),
+            is_shared: !self.settings.etcd_servers.is_empty(),
+            authority: authority.into(),
+        })
     }
 
     fn door(

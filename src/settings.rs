@@ -7,8 +7,9 @@ use clap::{Args, ValueEnum};
 use ingest::log::kafka::KafkaOptions;
 
 mod access;
+mod controllers;
 
-pub(crate) use self::access::AccessSettings;
+pub(crate) use self::{access::AccessSettings, controllers::enabled};
 
 /// A part of the pipeline that a process can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -91,6 +92,15 @@ pub(crate) struct Settings {
     /// Take an --encryption-provider-config that others than its owner can open
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", action = clap::ArgAction::Set)]
     pub(crate) encryption_provider_config_exposed: bool,
+    /// What happens in the cluster by itself here: * for all, names, names behind a - for all but these
+    #[arg(
+        long,
+        value_name = "NAME,…",
+        value_delimiter = ',',
+        default_value = "*",
+        allow_hyphen_values = true
+    )]
+    pub(crate) controllers: Vec<controllers::Choice>,
     /// Kafka bootstrap servers; without it the journal is the log
     #[arg(long, value_name = "HOST:PORT,…")]
     pub(crate) kafka: Option<String>,

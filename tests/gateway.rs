@@ -15,6 +15,9 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use server::{Caller, Server, eventually};
 
+/// Nothing happens by itself, so that requests can be counted.
+const ALONE: &str = "--controllers=-*";
+
 const CONFIG_MAPS: &str = "/api/v1/namespaces/shop/configmaps";
 
 async fn send(caller: &Caller, method: Method, path: &str, body: Value) -> (StatusCode, Value) {
@@ -85,13 +88,13 @@ async fn life(mut server: Server) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_lives_in_the_embedded_store_and_its_requests_in_the_pipeline() {
-    life(Server::start(&[]).await).await;
+    life(Server::start(&[ALONE]).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_lives_in_etcd_and_its_requests_in_the_pipeline() {
     let (servers, prefix) = (etcd(), format!("/{}", unique("gateway")));
-    life(Server::start(&["--etcd-servers", &servers, "--etcd-prefix", &prefix]).await).await;
+    life(Server::start(&["--etcd-servers", &servers, "--etcd-prefix", &prefix, ALONE]).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,7 +117,7 @@ async fn nobody_gets_anything_without_a_token_and_that_is_recorded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_shows_what_is_there_and_then_each_change_in_order() {
-    let server = Server::start(&[]).await;
+    let server = Server::start(&[ALONE]).await;
     let caller = server.call();
     make_shop(&caller).await;
     send(&caller, Method::POST, CONFIG_MAPS, config_map("old", "1")).await;

@@ -31,7 +31,16 @@ impl Kubectl {
     pub(crate) fn of(server: &Server) -> Option<Self> {
         let caller = server.client().expect("a server that runs");
         let authority = server.data().join("ca.pem");
-        let flags = ["--server", &caller.url, "--token", &caller.token, "--certificate-authority"];
+        // No command of a test waits longer than this for one answer.
+        let flags = [
+            "--request-timeout",
+            "60s",
+            "--server",
+            &caller.url,
+            "--token",
+            &caller.token,
+            "--certificate-authority",
+        ];
         let flags = flags.map(str::to_owned).into_iter().chain([authority.to_str()?.to_owned()]).collect();
         let kubectl = Self { home: tempfile::tempdir().unwrap(), flags };
         if Command::new("kubectl").arg("--help").output().is_err() {

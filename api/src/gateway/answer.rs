@@ -31,6 +31,8 @@ pub enum Content {
     Page(Page),
     /// That something was done.
     Status(Status),
+    /// A text without a letter in it.
+    NoText,
 }
 
 /// Content that is about to be written.
@@ -61,6 +63,7 @@ impl Answer {
             }
             Content::Stored(raw) => raw.write_json(&mut out)?,
             Content::Status(status) => out.extend_from_slice(&status.to_json()),
+            Content::NoText => {}
             Content::Page(page) => self.write_page(page, &mut out)?,
         }
         Ok(out.freeze())
@@ -92,6 +95,11 @@ impl Answer {
     /// # Errors
     /// 500 when it cannot be written.
     pub fn write(&self, accepted: Accepted, json: Bytes, now: Timestamp) -> Result<Response, Status> {
+        if matches!(self.content, Content::NoText) {
+            let mut response = Response::new(Body::empty());
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+            return Ok(response);
+        }
         let shown = match accepted.shape {
             Shape::Metadata(version) => self.metadata_only(&json, version.api_version())?,
             Shape::Table(_) if matches!(self.content, Content::Status(_)) => None,

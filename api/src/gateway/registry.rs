@@ -89,7 +89,7 @@ impl Registry {
 }
 
 /// Whole seconds, as `metadata` writes times.
-fn seconds(at: Timestamp) -> String {
+pub(super) fn seconds(at: Timestamp) -> String {
     at.to_string().split('.').next().map_or_else(String::new, |whole| format!("{whole}Z"))
 }
 

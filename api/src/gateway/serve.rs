@@ -69,6 +69,28 @@ impl Gateway {
             Ok(user) => user,
             Err(turned) => return self.turn_away(*turned, &info, &parts, peer).await,
         };
+        self.known(parts, body, (info, unclear), user, peer).await
+    }
+
+    /// Serves one request of somebody within the process.
+    pub(super) async fn serve_as(&self, request: Request, user: UserInfo) -> Response {
+        let (parts, body) = request.into_parts();
+        let path = percent_decoded(parts.uri.path());
+        match RequestInfo::new(parts.method.as_str(), &path, parts.uri.query()) {
+            Ok(info) => self.known(parts, body, (info, None), user, None).await,
+            Err(unclear) => Status::bad_request(unclear.to_string()).into_response(),
+        }
+    }
+
+    /// Serves one request of somebody who is known.
+    async fn known(
+        &self,
+        parts: Parts,
+        body: Body,
+        (info, unclear): (RequestInfo, Option<Status>),
+        user: UserInfo,
+        peer: Option<IpAddr>,
+    ) -> Response {
         let mut admission = self.door.admit(&user, &info, &parts.headers);
         if let (Ok(_), Some(status)) = (&admission.outcome, unclear) {
             admission.outcome = Err(status);

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use super::{object::Object, resources::Resource};
@@ -64,8 +65,8 @@ pub fn begin_end(resource: &Resource, object: &mut Object) {
     }
 }
 
-/// Seconds until an object may go, where its client names none.
-pub fn grace_seconds(resource: &Resource, object: &Object) -> i64 {
+/// Seconds until an object may go, of those that its client asks for. Only what runs somewhere needs any.
+pub fn grace_seconds(resource: &Resource, object: &Object, asked: Option<i64>) -> i64 {
     if !is(resource, "", "pods") {
         return 0;
     }
@@ -75,10 +76,12 @@ pub fn grace_seconds(resource: &Resource, object: &Object) -> i64 {
     if !is_placed || is_over {
         return 0;
     }
-    object
-        .at("/spec/terminationGracePeriodSeconds")
-        .and_then(Value::as_i64)
-        .map_or(POD_GRACE_SECONDS, |seconds| seconds.max(1))
+    let own = || object.at("/spec/terminationGracePeriodSeconds").and_then(Value::as_i64);
+    match asked {
+        Some(0) => 0,
+        Some(seconds) => seconds.max(1),
+        None => own().map_or(POD_GRACE_SECONDS, |seconds| seconds.max(1)),
+    }
 }
 
 /// What a new object is before it is stored.
@@ -109,7 +112,9 @@ pub fn prepare_create(resource: &Resource, object: &mut Object) {
         ("", "persistentvolumeclaims" | "persistentvolumes") => {
             object.members_mut().insert("status".into(), json!({ "phase": "Pending" }));
         }
+        ("", "secrets") => take_string_data(object),
         ("", "services") => {
+            name_cluster_addresses(object);
             object.members_mut().insert("status".into(), json!({ "loadBalancer": {} }));
         }
         ("networking.k8s.io", "ingresses") => {
@@ -133,8 +138,14 @@ pub fn prepare_update(resource: &Resource, subresource: &str, new: &mut Object, 
     }
     match subresource {
         "status" => keep(new, old, |member| member != "status"),
+        "approval" => keep_but(new, old, ["status", "conditions"]),
+        "ephemeralcontainers" => keep_but(new, old, ["spec", "ephemeralContainers"]),
+        "resize" => keep_resized(new, old),
         _ if resource.subresource("status").is_some() => keep(new, old, |member| member == "status"),
         _ => {}
+    }
+    if is(resource, "", "secrets") {
+        take_string_data(new);
     }
     if is(resource, "", "namespaces") && subresource != "finalize" {
         match old.at("/spec/finalizers") {
@@ -145,7 +156,11 @@ pub fn prepare_update(resource: &Resource, subresource: &str, new: &mut Object, 
             None => drop(new.members_mut().shift_remove("spec")),
         }
     }
-    if is_counted(resource) && wants(new) != wants(old) {
+    // Annotations of a Deployment reach its ReplicaSets: upstream counts them as well.
+    let is_annotated_anew = is(resource, "apps", "deployments")
+        && subresource != "status"
+        && new.metadata().get("annotations") != old.metadata().get("annotations");
+    if is_counted(resource) && (wants(new) != wants(old) || is_annotated_anew) {
         new.metadata_mut().insert("generation".into(), (old.generation() + 1).into());
     }
 }
@@ -162,6 +177,54 @@ fn keep(new: &mut Object, old: &Object, is_kept: impl Fn(&str) -> bool) {
     new.members_mut().retain(|key, _| !is_kept(key) || old.members().contains_key(key));
     for (key, value) in old.members().iter().filter(|(key, _)| is_kept(key)) {
         new.members_mut().insert(key.clone(), value.clone());
+    }
+}
+
+/// What a client wrote as text becomes data; it is never shown as text again.
+fn take_string_data(secret: &mut Object) {
+    let Some(Value::Object(texts)) = secret.members_mut().shift_remove("stringData") else { return };
+    let data = secret.members_mut().entry("data").or_insert_with(|| json!({}));
+    if !data.is_object() {
+        *data = json!({});
+    }
+    for (key, text) in texts {
+        data[&key] = STANDARD.encode(text.as_str().unwrap_or_default()).into();
+    }
+    if let Some(data) = data.as_object_mut() {
+        data.sort_keys();
+    }
+}
+
+/// The one address that a client names is the first of all.
+fn name_cluster_addresses(service: &mut Object) {
+    let address = service.at("/spec/clusterIP").filter(|address| *address != "").cloned();
+    let (Some(address), None) = (address, service.at("/spec/clusterIPs")) else { return };
+    if let Some(Value::Object(spec)) = service.members_mut().get_mut("spec") {
+        spec.insert("clusterIPs".into(), json!([address]));
+    }
+}
+
+/// Takes everything from the old object but one member of a member.
+fn keep_but(new: &mut Object, old: &Object, [member, within]: [&str; 2]) {
+    let changed = new.members().get(member).and_then(|value| value.get(within)).cloned();
+    keep(new, old, |_| true);
+    let holder = new.members_mut().entry(member).or_insert_with(|| json!({}));
+    match (changed, holder.as_object_mut()) {
+        (Some(changed), Some(holder)) => drop(holder.insert(within.to_owned(), changed)),
+        (None, Some(holder)) => drop(holder.shift_remove(within)),
+        _ => {}
+    }
+}
+
+/// Takes everything from the old Pod but what its containers may use.
+fn keep_resized(new: &mut Object, old: &Object) {
+    let wanted = new.at("/spec/containers").and_then(Value::as_array).cloned().unwrap_or_default();
+    keep(new, old, |_| true);
+    let containers = new.members_mut().get_mut("spec").and_then(|spec| spec["containers"].as_array_mut());
+    for container in containers.into_iter().flatten() {
+        if let Some(wanted) = wanted.iter().find(|wanted| wanted["name"] == container["name"]) {
+            container["resources"] = wanted["resources"].clone();
+        }
     }
 }
 

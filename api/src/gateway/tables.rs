@@ -36,7 +36,10 @@ impl Tables {
     }
 
     /// The table of one object, or of a list's items.
-    pub fn whole(&self, mut value: Value) -> Value {
+    pub fn whole(mut self, mut value: Value) -> Value {
+        if value["kind"] == "Scale" {
+            self.columns = columns::SCALES;
+        }
         let metadata = &value["metadata"];
         let mut told = serde_json::Map::new();
         for key in ["resourceVersion", "continue", "remainingItemCount"] {
@@ -89,6 +92,15 @@ impl Tables {
             }),
         };
         row
+    }
+}
+
+/// The selector of a kind in the words that `--selector` takes: of labels alone, or with expressions.
+pub fn selector(selector: &Value, is_plain: bool) -> String {
+    match (is_plain, selector.as_object()) {
+        (true, Some(labels)) if !labels.is_empty() => cells::labels(selector),
+        (true, _) => String::new(),
+        (false, _) => cells::selector(selector),
     }
 }
 

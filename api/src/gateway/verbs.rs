@@ -1,8 +1,12 @@
 //! What each verb does with a request, once it may be done.
 
+mod binding;
 mod change;
+mod eviction;
+mod nodes;
 mod patch;
 mod review;
+mod scale;
 mod token;
 mod watch;
 
@@ -28,6 +32,7 @@ use super::{
     schema::{TypeId, schema},
     selectors::Selectors,
     status::{Details, Status},
+    validation,
 };
 
 /// One request about a resource that is served.
@@ -70,11 +75,21 @@ impl<'c> Call<'c> {
         }
         match (&*self.info.verb, self.info.subresource.as_str()) {
             ("create", "token") => self.issue_token(body, trail).await,
-            ("get", "" | "status") => self.get().await,
+            (_, subresource) if nodes::OF_NODES.contains(&subresource) => self.without_nodes().await,
+            ("get", "scale") => self.scale().await,
+            ("update" | "patch", "scale") => self.set_scale(body, trail).await,
+            ("create", "eviction") => self.evict(body, trail).await,
+            ("create", "binding") => self.bind(body, trail).await,
+            ("create", "") if self.resource.plural == "bindings" => self.bind(body, trail).await,
+            ("get", "" | "status" | "approval" | "ephemeralcontainers" | "resize") => self.get().await,
             ("list", "") => self.list().await,
             ("create", "") => self.create(body, trail).await,
-            ("update", "" | "status" | "finalize") => self.update(body, trail).await,
-            ("patch", "" | "status") => self.patch(body, trail).await,
+            ("update", "" | "status" | "finalize" | "approval" | "ephemeralcontainers" | "resize") => {
+                self.update(body, trail).await
+            }
+            ("patch", "" | "status" | "approval" | "ephemeralcontainers" | "resize") => {
+                self.patch(body, trail).await
+            }
             ("delete", "") => self.delete(body, trail).await,
             ("deletecollection", "") => self.delete_all(body, trail).await,
             (verb, subresource) => Err(Status::not_implemented(verb, self.resource.plural, subresource)),
@@ -97,6 +112,7 @@ impl<'c> Call<'c> {
             Content::Page(_) => {
                 schema().kind(self.resource.group, self.resource.version, &self.resource.list_kind())
             }
+            Content::NoText => None,
             Content::Status(_) => schema().kind("", "v1", "Status"),
             Content::Object(_) | Content::Stored(_) => self.resource.ty(),
         };
@@ -152,11 +168,11 @@ impl<'c> Call<'c> {
         let Received { mut object, mut warnings } = self.receive(body, trail).await?;
         let target = self.target();
         self.registry.prepare(&target, &mut object)?;
-        self.check_name(&object)?;
         let mut hearing = self.hearing(trail, is_dry_run);
         let admitted = hearing.create(object).await;
         let object = tell(hearing, trail, &mut warnings, admitted)?;
         self.guard.check(&target, &object, None)?;
+        validation::created(self.resource, &object)?;
         let created = self.registry.create(&target, object, is_dry_run).await?;
         Ok(self.answer(StatusCode::CREATED, Content::Object(created), warnings))
     }
@@ -181,19 +197,6 @@ impl<'c> Call<'c> {
         let mut guarded = Guarded { edit: &mut admitted, guard: self.guard, target };
         let changed = self.registry.update(&target, is_dry_run, &mut guarded).await;
         tell(hearing, trail, warnings, changed).map(Outcome::into_object)
-    }
-
-    fn check_name(&self, object: &Object) -> Result<(), Status> {
-        if object.name().is_empty() {
-            let cause = super::status::Cause {
-                reason: "FieldValueRequired".into(),
-                message: "Required value: name or generateName is required".into(),
-                field: "metadata.name".into(),
-            };
-            let kind = super::status::Qualified { group: self.resource.group, name: self.resource.kind };
-            return Err(Status::invalid(kind, "", vec![cause]));
-        }
-        Ok(())
     }
 
     async fn delete_options(&self, body: Body, trail: &mut Trail) -> Result<DeleteOptions, Status> {

@@ -192,8 +192,7 @@ impl Ending {
         let mut marked = old.clone();
         add_finalizer(&mut marked, options.propagation());
         strategy::begin_end(target.resource, &mut marked);
-        let default = strategy::grace_seconds(target.resource, old);
-        let grace = options.grace_period_seconds.map_or(default, |s| if s < 0 { 1 } else { s });
+        let grace = strategy::grace_seconds(target.resource, old, options.grace_period_seconds);
         if grace == 0 && strategy::keeps_nothing(target.resource, &marked) {
             return Self::Now;
         }

@@ -460,6 +460,10 @@ static RESOURCE_SLICES: &[Column] = &[
     age(),
 ];
 
+/// The columns of what is asked for as `scale`.
+pub(super) static SCALES: &[Column] =
+    &[named(), int("Desired", "/spec/replicas"), int("Available", "/status/replicas"), age()];
+
 /// The columns of a resource's objects.
 pub(super) fn of(resource: &Resource) -> &'static [Column] {
     match (resource.group, resource.plural) {

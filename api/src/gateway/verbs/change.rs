@@ -11,7 +11,7 @@ use crate::gateway::{
     object::Object,
     registry::{Edit, Target},
     status::Status,
-    strategy,
+    strategy, validation,
 };
 
 impl Call<'_> {
@@ -81,5 +81,5 @@ pub(super) fn settle(
     new.set_text("namespace", target.namespace);
     new.set_text("resourceVersion", old.resource_version());
     strategy::prepare_update(target.resource, subresource, new, old);
-    Ok(())
+    validation::updated(target.resource, subresource, new, old)
 }

@@ -32,10 +32,7 @@ const ACCEPTED: &str =
 impl Call<'_> {
     pub(super) async fn patch(&self, body: Body, trail: &mut Trail) -> Result<Answer, Status> {
         let is_dry_run = self.is_dry_run(&[])?;
-        let content_type = self.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
-        let name = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-        let kind =
-            PatchKind::of_content_type(name).ok_or_else(|| Status::unsupported_media_type(ACCEPTED))?;
+        let kind = kind(self.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()))?;
         let validation = FieldValidation::from_query(self.query)?;
         let bytes = body::read(body).await?;
         trail.request_body(&bytes);
@@ -48,6 +45,12 @@ impl Call<'_> {
         warnings.extend(edit.warnings);
         Ok(self.answer(StatusCode::OK, Content::Object(changed), warnings))
     }
+}
+
+/// The kind of patch of a media type.
+pub(super) fn kind(content_type: Option<&str>) -> Result<PatchKind, Status> {
+    let name = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    PatchKind::of_content_type(name).ok_or_else(|| Status::unsupported_media_type(ACCEPTED))
 }
 
 struct Patch<'p> {
@@ -64,11 +67,11 @@ struct Patch<'p> {
 impl Edit for Patch<'_> {
     async fn edit(&mut self, old: &Object) -> Result<Object, Status> {
         let patched = patch::apply(self.ty, old.members(), self.kind, &self.bytes);
-        let Patched { mut object, strict, shown } = patched.map_err(|error| self.refused(error))?;
+        let Patched { mut object, strict, shown } = patched.map_err(|error| refused(&self.target, error))?;
         match self.validation {
             FieldValidation::Strict if !strict.is_empty() => {
                 let detail = format!("strict decoding error: {}", strict.join(", "));
-                return Err(self.invalid(&shown, &detail));
+                return Err(invalid(&self.target, &shown, &detail));
             }
             FieldValidation::Ignore => {}
             _ => self.warnings = strict,
@@ -81,25 +84,23 @@ impl Edit for Patch<'_> {
     }
 }
 
-impl Patch<'_> {
-    fn refused(&self, error: PatchError) -> Status {
-        match error {
-            PatchError::BadRequest(message) => Status::bad_request(message),
-            PatchError::TooManyOperations(_) => Status::too_large(error.to_string()),
-            PatchError::Unprocessable(message) => Status::unprocessable(message),
-            PatchError::Invalid { shown, detail } => self.invalid(&shown, &detail),
-            PatchError::Unmergeable(message) => Status::internal(message),
-        }
+/// What the sender of a patch that cannot be applied is told.
+pub(super) fn refused(target: &Target<'_>, error: PatchError) -> Status {
+    match error {
+        PatchError::BadRequest(message) => Status::bad_request(message),
+        PatchError::TooManyOperations(_) => Status::too_large(error.to_string()),
+        PatchError::Unprocessable(message) => Status::unprocessable(message),
+        PatchError::Invalid { shown, detail } => invalid(target, &shown, &detail),
+        PatchError::Unmergeable(message) => Status::internal(message),
     }
+}
 
-    fn invalid(&self, shown: &str, detail: &str) -> Status {
-        let cause = Cause {
-            reason: "FieldValueInvalid".into(),
-            message: format!("Invalid value: {shown:?}: {detail}"),
-            field: "patch".into(),
-        };
-        let Target { resource, .. } = self.target;
-        let kind = Qualified { group: resource.group, name: resource.kind };
-        Status::invalid(kind, self.target.name, vec![cause])
-    }
+fn invalid(target: &Target<'_>, shown: &str, detail: &str) -> Status {
+    let cause = Cause {
+        reason: "FieldValueInvalid".into(),
+        message: format!("Invalid value: {shown:?}: {detail}"),
+        field: "patch".into(),
+    };
+    let kind = Qualified { group: target.resource.group, name: target.resource.kind };
+    Status::invalid(kind, target.name, vec![cause])
 }
