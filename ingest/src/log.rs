@@ -118,6 +118,10 @@ pub enum LogError {
     /// It refuses for good, as configured.
     #[error("the log refuses: {0}")]
     Refused(String),
+    /// Another reader has joined the group under the name of this member. It may have been this one, before an outage
+    /// that it did not see the end of: whoever reads may join again, a few times.
+    #[error("another process reads under the name of this member")]
+    Fenced,
     /// The journal under the local log failed.
     #[error("the local log failed")]
     Local(#[source] std::io::Error),

@@ -10,9 +10,9 @@ mod lag;
 mod pending;
 mod session;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use self::session::Session;
@@ -36,6 +36,11 @@ pub fn group(topic: &str) -> String {
 /// The first and the longest wait before a call to a log or ledger that is away is tried again. It comes back within
 /// seconds after a restart, and a call each five seconds harms nobody.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// How often within how long a recorder joins again that lost its place to its own name. A broker that restarts may take
+/// a second join of the same process for another one; two processes under one name would go on for ever.
+const FENCES: usize = 3;
+const FENCE_WINDOW: Duration = Duration::from_secs(300);
 
 /// What a recorder holds and how it joins.
 #[derive(Clone, Debug)]
@@ -148,6 +153,25 @@ impl Recorder {
     }
 
     async fn read_and_apply(&self, cancel: &CancellationToken) -> Result<(), Ended> {
+        let mut fences = VecDeque::with_capacity(FENCES);
+        loop {
+            let ended = self.session(cancel).await;
+            let Err(Ended::Failed(RecorderError::Log(LogError::Fenced))) = ended else { return ended };
+            let now = Instant::now();
+            fences.retain(|fence: &Instant| now.duration_since(*fence) < FENCE_WINDOW);
+            if fences.len() == FENCES {
+                return ended;
+            }
+            fences.push_back(now);
+            tracing::warn!(
+                member = self.options.member,
+                "another reader took this member's place in the group: joining again"
+            );
+        }
+    }
+
+    /// From joining the group to the end of the subscription.
+    async fn session(&self, cancel: &CancellationToken) -> Result<(), Ended> {
         let reader =
             Reader::Member { group: self.options.group.clone(), member: self.options.member.clone() };
         let log = self.patient(cancel);

@@ -32,6 +32,8 @@ struct Scripted {
     script: Mutex<VecDeque<Polled>>,
     told: Mutex<Told>,
     failures: AtomicUsize,
+    fences: AtomicUsize,
+    joins: AtomicUsize,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,6 +70,7 @@ impl Log for Arc<Scripted> {
 
     async fn subscribe(&self, _: Reader) -> Result<Box<dyn Subscription>, LogError> {
         self.fails()?;
+        self.joins.fetch_add(1, Ordering::SeqCst);
         Ok(Box::new(self.clone()))
     }
 
@@ -90,6 +93,10 @@ impl Log for Arc<Scripted> {
 impl Subscription for Arc<Scripted> {
     async fn poll(&mut self, max: usize, wait: Duration) -> Result<Polled, LogError> {
         self.fails()?;
+        let fences = self.fences.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        if fences.is_ok() {
+            return Err(LogError::Fenced);
+        }
         let next = self.script.lock().unwrap().pop_front();
         match next {
             Some(Polled::Batch(mut all)) if all.len() > max => {
@@ -310,6 +317,29 @@ async fn an_outage_of_the_log_is_waited_out() {
     running.until(|status| status.log_away.is_some()).await;
     running.until_at(0, 5).await;
     assert_eq!(running.status.borrow().log_away, None);
+}
+
+#[tokio::test]
+async fn a_recorder_that_lost_its_place_joins_again_and_loses_nothing() {
+    let mut running = run(prepared().await);
+    running.log.says([Polled::Assigned(vec![0]), batch(0..5)]);
+    running.until_at(0, 5).await;
+    running.log.fences.store(FENCES, Ordering::SeqCst);
+    running.log.says([Polled::Assigned(vec![0]), batch(0..9)]);
+    running.until_at(0, 9).await;
+    assert_eq!(running.log.joins.load(Ordering::SeqCst), 1 + FENCES);
+    let (told, ledger, _folder) = running.stop().await;
+    assert_eq!(told.started.last(), Some(&[(0, Offset(5))].into()));
+    assert_eq!(recorded(&ledger).await, (9, (1..=9).collect()));
+}
+
+#[tokio::test]
+async fn a_name_that_another_process_keeps_taking_ends_the_recorder() {
+    let running = run(prepared().await);
+    running.log.fences.store(FENCES + 1, Ordering::SeqCst);
+    running.log.says([Polled::Assigned(vec![0])]);
+    let ended = tokio::time::timeout(PATIENCE, running.task).await.unwrap().unwrap();
+    assert!(matches!(ended, Err(RecorderError::Log(LogError::Fenced))), "{ended:?}");
 }
 
 #[tokio::test]

@@ -167,11 +167,10 @@ impl KafkaSubscription {
         let Some(code) = error.rdkafka_error_code() else { return };
         let reports = &self.cluster.reports;
         if let KafkaError::MessageConsumptionFatal(_) = error {
-            let reason = match code {
-                Code::FencedInstanceId => "another process reads under the name of this member".to_owned(),
-                other => other.to_string(),
-            };
-            self.events.push_back(Err(LogError::Refused(reason)));
+            self.events.push_back(Err(match code {
+                Code::FencedInstanceId => LogError::Fenced,
+                other => LogError::Refused(other.to_string()),
+            }));
             return;
         }
         match code {
