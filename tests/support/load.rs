@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::server::{Caller, PATIENCE, eventually};
 
 /// Between two tries to send a batch.
-const AGAIN: Duration = Duration::from_millis(50);
+pub(crate) const AGAIN: Duration = Duration::from_millis(50);
 
 /// Events in one request.
 pub(crate) const BATCH: u64 = 20;

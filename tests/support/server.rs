@@ -72,11 +72,11 @@ pub(crate) async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -
     }
 }
 
-/// What a process holds in memory of its own (RssAnon), in KiB.
-pub(crate) fn anonymous_kib(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
+/// What a process holds in memory of its own (RssAnon), in KiB, while it runs.
+pub(crate) fn anonymous_kib(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    line.trim().trim_end_matches(" kB").parse().ok()
 }
 
 /// A data folder, and the process that runs on it when one does.
@@ -195,7 +195,7 @@ impl Server {
 
     /// What the process holds in memory of its own (RssAnon), in KiB.
     pub(crate) fn anonymous_kib(&self) -> u64 {
-        anonymous_kib(self.pid())
+        anonymous_kib(self.pid()).expect("the process runs")
     }
 
     /// Sends a signal.
