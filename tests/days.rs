@@ -46,7 +46,7 @@ impl Peaks {
             let (mut files, mut memory, mut looks) = (0, 0, 0);
             while !stopped.is_cancelled() {
                 files = files.max(fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count());
-                memory = memory.max(server::anonymous_kib(pid));
+                memory = memory.max(server::anonymous_kib(pid).expect("the process runs"));
                 looks += 1;
                 tokio::time::sleep(LOOK).await;
             }
