@@ -173,3 +173,18 @@ impl Check for RunningCheck {
         if self.0.is_cancelled() { Err("stopping".to_owned()) } else { Ok("yes".to_owned()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lag_is_judged_by_time() {
+        let lag = |millis| Lag { records: 7, behind: Duration::from_millis(millis) };
+        assert!(within(lag(1_000), Duration::from_secs(1)).is_ok());
+        assert_eq!(
+            within(lag(2_400), Duration::from_secs(1)).unwrap_err(),
+            "7 records, 2 s behind; 1 s are allowed"
+        );
+    }
+}

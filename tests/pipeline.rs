@@ -165,6 +165,22 @@ async fn good_items_beside_bad_ones_are_kept_and_the_bad_ones_named() {
     caller.until_count("kind:pipeline mixed", 1).await;
     let facts = caller.json("/v1/events?q=kind:pipeline%20mixed&limit=1").await;
     assert_eq!(facts["items"][0]["event"]["type"], "rejected", "{facts}");
+    let completeness = caller.json("/v1/completeness").await;
+    assert_eq!(completeness["boots"][0]["rejected"], 3, "{completeness}");
+    let later = caller.json("/v1/completeness?from=2099-01-01T00:00:00Z").await;
+    assert_eq!(later["boots"], json!([]), "{later}");
+    let histogram = caller.json("/v1/histogram?q=cluster:mixed&interval=1h").await;
+    let buckets = histogram["buckets"].as_array().unwrap();
+    let counts: Vec<_> = buckets.iter().map(|bucket| bucket["count"].as_u64().unwrap()).collect();
+    assert_eq!(
+        (histogram["interval_seconds"].as_f64(), counts.iter().sum::<u64>()),
+        (Some(3600.0), 2),
+        "{histogram}"
+    );
+    assert!(
+        buckets.iter().all(|bucket| bucket["at"].as_str().unwrap().ends_with(":00:00.000000Z")),
+        "{histogram}"
+    );
 
     let nothing = caller.post("mixed", "not json at all").await;
     assert_eq!(nothing.status(), StatusCode::BAD_REQUEST);

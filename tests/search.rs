@@ -26,7 +26,12 @@ struct Behind {
 
 impl Behind {
     async fn start() -> Self {
-        let server = Server::start(&[]).await;
+        Self::with(&[]).await
+    }
+
+    /// The same with flags.
+    async fn with(flags: &[&str]) -> Self {
+        let server = Server::start(flags).await;
         let caller = server.call();
         post(&server, "newest", Duration::from_secs(10)).await;
         eventually("the newest is in the ledger", async || {
@@ -96,4 +101,22 @@ async fn a_search_waits_for_a_ledger_that_catches_up_and_gives_every_event_once(
     assert!(output.status.success(), "{output:?}");
     assert_eq!(ids(&output), ["older", "oldest"]);
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readiness_names_a_recorder_that_is_further_behind_than_it_may_be() {
+    let behind = Behind::with(&["--max-lag", "1s"]).await;
+    let caller = behind.server.call();
+    let red = async || {
+        let page: Value = caller.get("/readyz").send().await.unwrap().json().await.unwrap();
+        let checks = page["checks"].as_array().unwrap().iter().filter(|check| check["ok"] == false);
+        checks.map(|check| check["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    eventually("recorder-lag is named", async || {
+        red().await.contains(&"recorder-lag".to_owned()).then_some(())
+    })
+    .await;
+    assert!(!red().await.contains(&"indexer-lag".to_owned()), "the indexer is not behind");
+    let _server = behind.let_the_ledger_go_on().await;
+    eventually("ready again", async || red().await.is_empty().then_some(())).await;
 }
