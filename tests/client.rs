@@ -48,7 +48,7 @@ fn serve(data: &Path, address: &str) -> Process {
 /// Posts an event with a client command, once the server takes it.
 async fn import(data: &Path, id: &str) {
     let file = data.with_extension("jsonl");
-    fs::write(&file, event(id, &ago(Duration::from_secs(5))).to_string()).unwrap();
+    fs::write(&file, event(id, &ago(Duration::from_secs(5)))).unwrap();
     eventually("the event is taken", async || {
         let mut import = muniment();
         import.args(["import", "--cluster", "followed", "--data-dir"]).arg(data).arg(&file);
@@ -68,11 +68,11 @@ async fn following_goes_on_after_the_server_was_killed_and_gives_every_event_onc
     follow.args(["search", "--follow", "--json", "cluster:followed", "--data-dir"]).arg(&data);
     let mut follow = Process(follow.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
     let lines = BufReader::new(follow.0.stdout.take().unwrap()).lines();
-    let (told, mut seen) = tokio::sync::mpsc::unbounded_channel();
+    let (told, mut seen) = tokio::sync::mpsc::channel(16);
     std::thread::spawn(move || {
         for line in lines.map_while(Result::ok) {
             let item: Value = serde_json::from_str(&line).unwrap();
-            let _ = told.send(item["event"]["auditID"].as_str().unwrap().to_owned());
+            let _ = told.blocking_send(item["event"]["auditID"].as_str().unwrap().to_owned());
         }
     });
     let mut next = async || tokio::time::timeout(PATIENCE, seen.recv()).await.unwrap().unwrap();
