@@ -15,7 +15,7 @@ use ingest::{
         Log, LogError, Offset, Reader, Safety,
         kafka::{KafkaLog, KafkaOptions},
     },
-    record::{MAX_EVENT_BYTES, Record},
+    record::{Envelope, MAX_EVENT_BYTES, Record},
 };
 use support::{
     engines::{self, Own, unique},
@@ -45,25 +45,33 @@ async fn append_at_last(log: &KafkaLog, record: Record) {
     }
 }
 
+/// An event of `len` bytes that does not compress well.
+fn noise(len: usize) -> Bytes {
+    let (before, after) = (r#"{"noise":""#, r#""}"#);
+    let mut event = before.as_bytes().to_vec();
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    event.resize_with(len - after.len(), || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        b'0' + (state >> 32) as u8 % 43
+    });
+    event.extend_from_slice(after.as_bytes());
+    event.into()
+}
+
 fn whole() -> Reader {
     Reader::Whole { group: unique("whole") }
 }
 
 #[tokio::test]
 async fn the_largest_event_crosses_with_small_ones_around_it() {
-    let options = options(&engines::kafka(), 1);
+    let mut options = options(&engines::kafka(), 1);
+    // Compression must not be what makes it fit.
+    options.properties.insert("compression.type".into(), "none".into());
     let log = open(&options).await;
-    // Random bytes: compression must not be what makes it fit.
-    let mut noise = vec![0u8; MAX_EVENT_BYTES];
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    for chunk in noise.chunks_mut(8) {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        chunk.copy_from_slice(&state.to_le_bytes()[..chunk.len()]);
-    }
-    let ten_mib = Bytes::from(noise.clone()).slice(..10 * 1024 * 1024);
-    let records = [record(1), record_of(2, ten_mib), record_of(3, noise.into()), record(4)];
+    let records =
+        [record(1), record_of(2, noise(10 * 1024 * 1024)), record_of(3, noise(MAX_EVENT_BYTES)), record(4)];
     log.append(&records).await.unwrap();
     let mut reader = Follower::of(&log, whole()).await;
     let read = reader.until(|f| f.records.len() == 4).await;
@@ -150,10 +158,10 @@ async fn a_range_that_retention_removes_ahead_of_a_slow_reader_is_told() {
     options.properties.insert("queued.max.messages.kbytes".into(), "1".into());
     options.properties.insert("fetch.message.max.bytes".into(), "1000".into());
     let log = open(&options).await;
-    let noise: Vec<u8> = (0..100_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let noise = noise(100_000);
     // One message in each batch: a broker gives out whole batches.
     for seq in 1..=60 {
-        log.append(&[record_of(seq, noise.clone().into())]).await.unwrap();
+        log.append(&[record_of(seq, noise.clone())]).await.unwrap();
     }
     let mut reader = Follower::of(&log, whole()).await;
     reader.until(|f| !f.records.is_empty()).await;
@@ -263,6 +271,47 @@ async fn what_is_no_record_goes_to_the_dead_letter_topic_with_its_reason() {
         assert_eq!(letter.headers["muniment-offset"], offset.to_string());
         assert_eq!(letter.headers["muniment-topic"], options.topic);
         assert_eq!(letter.headers["muniment-reason"], reasons[offset]);
+    }
+}
+
+#[tokio::test]
+async fn what_no_store_could_keep_or_show_is_no_record() {
+    let brokers = engines::kafka();
+    let options = options(&brokers, 1);
+    let log = open(&options).await;
+    let fit = record(1);
+    let with = |change: fn(&mut Envelope)| {
+        let mut envelope = fit.envelope.clone();
+        change(&mut envelope);
+        envelope
+    };
+    let event: &[u8] = &fit.event;
+    let unfit: [(Envelope, &[u8], &str); 8] = [
+        (with(|e| e.cluster = "de\0mo".into()), event, "cluster has a NUL"),
+        (with(|e| e.source = "host\0".into()), event, "source has a NUL"),
+        (with(|e| e.rules = "\0".into()), event, "rules has a NUL"),
+        (with(|e| e.at = e.at.day().plus(1).start()), event, "its id of"),
+        (fit.envelope.clone(), b"no JSON", "no JSON object"),
+        (fit.envelope.clone(), b"[1]", "no JSON object"),
+        (fit.envelope.clone(), b"{\"a\":1} {}", "no JSON object"),
+        (fit.envelope.clone(), b"{\"a\":\"\xff\"}", "no JSON object"),
+    ];
+    for (envelope, event, _) in &unfit {
+        let mut json = Vec::new();
+        envelope.write_json(&mut json);
+        produce_raw(&brokers, &options.topic, Some(("muniment-envelope", &json)), event).await;
+    }
+    log.append(std::slice::from_ref(&fit)).await.unwrap();
+
+    let mut reader = Follower::of(&log, whole()).await;
+    let read = reader.until(|f| !f.records.is_empty()).await;
+    assert_eq!(read.seqs(), [1]);
+    assert_eq!(read.records[0].1, fit);
+    let reasons: Vec<&str> = read.poison.iter().map(|(_, _, poison)| poison.reason.as_str()).collect();
+    assert_eq!(reasons.len(), unfit.len(), "{reasons:?}");
+    for (reason, (_, event, wanted)) in reasons.iter().zip(&unfit) {
+        assert!(reason.contains(wanted), "{wanted}: {reasons:?}");
+        assert!(read.poison.iter().any(|(_, _, poison)| poison.event == event && poison.envelope.is_some()));
     }
 }
 

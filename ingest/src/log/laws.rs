@@ -52,17 +52,18 @@ macro_rules! log_law_tests {
 }
 
 fn record(cluster: &str, seq: u64) -> Record {
+    let at = Timestamp::from_micros(1_700_000_000_000_000);
     Record {
         envelope: Envelope {
             v: Envelope::VERSION,
-            id: RecordId(Uuid::from_u128(u128::from(seq) + 1)),
+            id: RecordId(Uuid::from_u128(RecordId::floor(at).0.as_u128() + u128::from(seq) + 1)),
             cluster: cluster.into(),
             source: "host-a".into(),
             boot: Boot(Uuid::from_u128(7)),
             seq: Seq(seq),
             received_at: Timestamp::from_micros(1_700_000_000_000_001),
             kind: Kind::Audit,
-            at: Timestamp::from_micros(1_700_000_000_000_000),
+            at,
             rules: "abc".into(),
             redactions: 2,
         },
@@ -299,7 +300,7 @@ pub async fn a_member_takes_over_from_one_that_leaves(log: Arc<dyn Log>) {
 /// What [`crate::record::MAX_EVENT_BYTES`] asks for.
 pub async fn a_record_of_ten_mebibytes_crosses(log: Arc<dyn Log>) {
     let mut large = record("red", 1);
-    large.event = vec![b'x'; 10 * 1024 * 1024].into();
+    large.event = format!(r#"{{"auditID":"{}"}}"#, "x".repeat(10 * 1024 * 1024)).into();
     let records = [large, record("red", 2)];
     log.append(&records).await.unwrap();
     let mut follower = Follower::new(&log, whole("one"), Positions::new()).await;

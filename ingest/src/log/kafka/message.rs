@@ -4,6 +4,7 @@ use std::ffi::CStr;
 
 use bytes::Bytes;
 use rdkafka::message::{BorrowedMessage, Header, Message, OwnedHeaders};
+use serde_json::value::RawValue;
 
 use super::header::header;
 use crate::{
@@ -36,12 +37,33 @@ pub(super) fn read(message: &BorrowedMessage<'_>) -> Delivery {
     let envelope = header(message, ENVELOPE_HEADER_C);
     let event = message.payload().map(Bytes::copy_from_slice);
     let record = match (envelope.map(Envelope::from_json), event) {
-        (Some(Ok(envelope)), Some(event)) => Ok(Record { envelope, event }),
+        (Some(Ok(read)), Some(event)) => match flaw(&read, &event) {
+            Some(reason) => Err(poison(reason, envelope, Some(event))),
+            None => Ok(Record { envelope: read, event }),
+        },
         (Some(Ok(_)), None) => Err(poison("there is no value".to_owned(), envelope, None)),
         (Some(Err(error)), event) => Err(poison(describe(&error), envelope, event)),
         (None, event) => Err(poison(format!("there is no header {ENVELOPE_HEADER}"), None, event)),
     };
     Delivery { partition: message.partition(), offset: Offset(message.offset().unsigned_abs()), record }
+}
+
+/// Why a message cannot be kept and shown as a record although its envelope reads: anybody who may write to the topic
+/// can have written it, and one that the stores refuse would stop every reader behind it.
+fn flaw(envelope: &Envelope, event: &[u8]) -> Option<String> {
+    let names = [("cluster", &envelope.cluster), ("source", &envelope.source), ("rules", &envelope.rules)];
+    if let Some((member, _)) = names.iter().find(|(_, name)| name.contains('\0')) {
+        return Some(format!("the envelope's {member} has a NUL"));
+    }
+    let (named, told) = (envelope.id.day(), envelope.day());
+    if named != told {
+        return Some(format!("the envelope's at is of {told}, its id of {named}"));
+    }
+    match serde_json::from_slice::<&RawValue>(event) {
+        Ok(value) if value.get().starts_with('{') => None,
+        Ok(_) => Some("the value is no JSON object".to_owned()),
+        Err(error) => Some(format!("the value is no JSON object: {error}")),
+    }
 }
 
 fn poison(reason: String, envelope: Option<&[u8]>, event: Option<Bytes>) -> Poison {
