@@ -32,11 +32,11 @@ use ingest::{
     time::Clock,
     watched::Watched,
 };
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     checks::{IndexCheck, IndexerCheck, JournalCheck, LedgerCheck, LogCheck, RecorderCheck, RunningCheck},
-    chronicle::Chronicle,
+    chronicle::{self, Chronicle},
     client_token,
     cluster::Cluster,
     data_folder::{DataFolder, ServerFile},
@@ -303,14 +303,23 @@ impl Parts {
         if self.settings.kafka.is_some() {
             options.group = recorder::group(&self.settings.topic);
         }
-        let stop = self.supervisor.stop(Phase::Movers);
+        let (told, facts) = mpsc::channel(MAX_FACTS);
+        let (journal, stop) = (self.journal.clone(), self.supervisor.stop(Phase::Movers));
         self.supervisor.spawn(Phase::Movers, "recorder", async move {
             let Some((log, ledger)) = stop.run_until_cancelled(both(&log, &ledger)).await else {
                 return Ok(());
             };
-            let recorder = Recorder::new(log, ledger, options, clock);
+            let recorder = Recorder::new(log, ledger, options, clock.clone()).telling(told);
             status.set(recorder.status());
-            Ok(recorder.run(stop).await?)
+            let cancel = stop.clone();
+            // The recorder is dropped when it ends, and with it what it tells through.
+            let run = async move { recorder.run(cancel).await };
+            let record = async {
+                chronicle::record_all(facts, &journal, &clock, &stop).await;
+                Ok(())
+            };
+            tokio::try_join!(run, record)?;
+            Ok(())
         });
     }
 
@@ -409,6 +418,10 @@ async fn open_journal(
     let (journal, _) = tokio::task::spawn_blocking(move || Journal::open(&folder, options)).await??;
     Ok(journal)
 }
+
+/// Facts of the recorder that wait for the journal. It tells of what an operator must look at: many more at once tell
+/// nothing new.
+const MAX_FACTS: usize = 256;
 
 /// How long closing the journal may take once the tasks have ended.
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);

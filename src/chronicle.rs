@@ -18,6 +18,7 @@ use ingest::{
     watched::Watched,
 };
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// How often the files of rules and policy are looked at: a change, which takes two looks, is in force within seconds,
@@ -185,6 +186,18 @@ pub(crate) async fn record(journal: &Journal, clock: &Clock, fact: &Fact, stop: 
     }
     tracing::warn!("not recorded before the stop: {fact}");
     false
+}
+
+/// Records what comes until nobody can tell more.
+pub(crate) async fn record_all(
+    mut facts: mpsc::Receiver<Fact>,
+    journal: &Journal,
+    clock: &Clock,
+    stop: &CancellationToken,
+) {
+    while let Some(fact) = facts.recv().await {
+        record(journal, clock, &fact, stop).await;
+    }
 }
 
 /// Records that the instance stops in order: the last record of its boot. The journal is closed after it.

@@ -143,6 +143,11 @@ async fn completeness(server: &Server, done: impl Fn(&Value) -> bool) -> Value {
     .await
 }
 
+/// Partition and bounds of each gap.
+fn ranges<'a>(gaps: impl Iterator<Item = &'a Value>) -> Vec<[Option<u64>; 3]> {
+    gaps.map(|gap| ["partition", "first", "last"].map(|member| gap[member].as_u64())).collect()
+}
+
 fn names(answer: &Value, what: &str) -> bool {
     let gaps = answer["gaps"].as_array().unwrap();
     gaps.iter().any(|gap| gap["partition"].is_u64() && gap["reason"].as_str().unwrap().contains(what))
@@ -175,6 +180,7 @@ async fn a_topic_made_anew_under_the_service_is_named_and_the_index_made_anew() 
     post(&server, "after", 10).await;
     server.call().until_count("cluster:loss", 35).await;
     place.agree(&server, 35).await;
+    server.call().until_count("kind:pipeline event.type:log_recreated", 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -231,6 +237,14 @@ async fn a_range_that_nobody_read_in_time_is_a_hole_with_its_reason() {
     let answer =
         completeness(&reads, |answer| answer["complete"] == false && names(answer, "retention removed"))
             .await;
+    let mut lost = ranges(answer["gaps"].as_array().unwrap().iter());
+    assert!(!lost.is_empty(), "{answer}");
+    reads.call().until_count("kind:pipeline event.type:gap", lost.len() as u64).await;
+    let page = reads.call().json("/v1/events?q=kind:pipeline%20event.type:gap&limit=100").await;
+    let mut told = ranges(page["items"].as_array().unwrap().iter().map(|item| &item["event"]["gap"]));
+    lost.sort();
+    told.sort();
+    assert_eq!(told, lost, "each is told once");
     let holes = answer["boots"].as_array().unwrap().iter().filter_map(|boot| boot["holes"].as_array());
     let missing: u64 = holes
         .flatten()

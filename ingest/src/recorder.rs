@@ -12,7 +12,10 @@ mod session;
 
 use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use self::session::Session;
@@ -20,6 +23,7 @@ use crate::{
     lag::Lag,
     ledger::{Ledger, LedgerError},
     log::{Log, LogError, Positions, Reader},
+    pipeline::Fact,
     retry::Backoff,
     time::Clock,
 };
@@ -116,6 +120,7 @@ pub struct Recorder {
     options: RecorderOptions,
     clock: Clock,
     status: Arc<watch::Sender<Status>>,
+    facts: Option<mpsc::Sender<Fact>>,
 }
 
 impl fmt::Debug for Recorder {
@@ -127,7 +132,25 @@ impl fmt::Debug for Recorder {
 impl Recorder {
     /// A recorder that reads nothing yet.
     pub fn new(log: Arc<dyn Log>, ledger: Arc<dyn Ledger>, options: RecorderOptions, clock: Clock) -> Self {
-        Self { log, ledger, options, clock, status: Arc::default() }
+        Self { log, ledger, options, clock, status: Arc::default(), facts: None }
+    }
+
+    /// Tells `facts` of each range of the log that is lost and of a log that was made anew, once the ledger has it.
+    ///
+    /// A recorder does not wait for room there, as the journal that facts go to may be full until records are
+    /// recorded: what finds no room is logged and left out. The ledger has it all the same.
+    #[must_use]
+    pub fn telling(self, facts: mpsc::Sender<Fact>) -> Self {
+        Self { facts: Some(facts), ..self }
+    }
+
+    fn tell(&self, fact: Fact) {
+        if let Some(facts) = &self.facts
+            && let Err(mpsc::error::TrySendError::Full(fact) | mpsc::error::TrySendError::Closed(fact)) =
+                facts.try_send(fact)
+        {
+            tracing::warn!("in the ledger, but not told as a record: {fact}");
+        }
     }
 
     /// How it is doing, now and later.

@@ -10,6 +10,7 @@ use crate::{
     ledger::{Applied, Batch, Gap, Ledger, LedgerError},
     log::{Delivery, LogError, LogId, Offset, Partition, Poison, Polled, Positions, Subscription},
     metrics,
+    pipeline::Fact,
     retry::Backoff,
 };
 
@@ -196,6 +197,7 @@ impl<'a> Session<'a> {
         };
         let batch = Batch { gaps: positions.into_iter().map(gap).collect(), ..Batch::default() };
         patient.until_done(|| ledger.apply(&self.log, &batch)).await?;
+        self.recorder.tell(Fact::LogRecreated { old: former, new: self.log.clone() });
         Ok(())
     }
 
@@ -247,6 +249,9 @@ impl<'a> Session<'a> {
         };
         metrics::applied(applied, outcome.took);
         tracing::debug!(inserted = applied.inserted, duplicates = applied.duplicates, took = ?outcome.took, "recorded");
+        for gap in outcome.batch.gaps.into_iter().filter(|gap| !gap.is_set_aside()) {
+            self.recorder.tell(Fact::Gap { gap });
+        }
         let mut positions = Positions::new();
         for (partition, (_, to)) in outcome.batch.moves {
             if self.read.contains_key(&partition) {

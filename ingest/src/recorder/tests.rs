@@ -211,6 +211,7 @@ struct Running {
     status: watch::Receiver<Status>,
     cancel: CancellationToken,
     task: JoinHandle<Result<(), RecorderError>>,
+    facts: mpsc::Receiver<Fact>,
     folder: tempfile::TempDir,
 }
 
@@ -224,11 +225,12 @@ async fn prepared() -> (Arc<Scripted>, Arc<Faulty>, tempfile::TempDir) {
 fn run((log, ledger, folder): (Arc<Scripted>, Arc<Faulty>, tempfile::TempDir)) -> Running {
     let options = RecorderOptions { max_records: 10, ..RecorderOptions::new("member") };
     let clock = Clock::from_fn(|| NOON.parse().unwrap());
-    let recorder = Recorder::new(Arc::new(log.clone()), ledger.clone(), options, clock);
+    let (told, facts) = mpsc::channel(8);
+    let recorder = Recorder::new(Arc::new(log.clone()), ledger.clone(), options, clock).telling(told);
     let (status, cancel) = (recorder.status(), CancellationToken::new());
     let token = cancel.clone();
     let task = tokio::spawn(async move { recorder.run(token).await });
-    Running { log, ledger, status, cancel, task, folder }
+    Running { log, ledger, status, cancel, task, facts, folder }
 }
 
 impl Running {
@@ -239,6 +241,11 @@ impl Running {
 
     async fn until_at(&mut self, partition: Partition, offset: u64) {
         self.until(|status| status.positions.get(&partition) == Some(&Offset(offset))).await;
+    }
+
+    /// What was told until now.
+    fn facts(&mut self) -> Vec<Fact> {
+        std::iter::from_fn(|| self.facts.try_recv().ok()).collect()
     }
 
     /// What the log was told, and the ledger with the folder that it needs.
@@ -393,6 +400,7 @@ async fn an_entry_that_is_no_record_is_set_aside_before_the_position_moves() {
     running.log.failures.store(2, Ordering::SeqCst);
     running.log.says([mixed]);
     running.until_at(0, 3).await;
+    assert_eq!(running.facts(), [], "it is aside, not lost");
     let (told, ledger, _folder) = running.stop().await;
     assert_eq!(told.aside, [(0, 1, "no envelope".to_owned())]);
     let gaps = ledger.gaps().await.unwrap();
@@ -406,8 +414,10 @@ async fn a_lost_range_becomes_a_gap_and_reading_goes_on_behind_it() {
     let lost = Polled::Lost { partition: 0, from: Offset(3), to: Offset(8), reason: "retention".into() };
     running.log.says([Polled::Assigned(vec![0]), batch(0..3), lost, batch(8..10)]);
     running.until_at(0, 10).await;
+    let facts = running.facts();
     let (_, ledger, _folder) = running.stop().await;
     let gaps = ledger.gaps().await.unwrap();
+    assert_eq!(facts, [Fact::Gap { gap: gaps[0].clone() }]);
     assert_eq!((gaps.len(), gaps[0].first, gaps[0].last, &*gaps[0].reason), (1, 3, 7, "retention"));
     assert_eq!(recorded(&ledger).await.0, 5);
 }
@@ -438,6 +448,8 @@ async fn a_log_that_was_made_anew_is_read_from_its_start_after_a_gap() {
         (0..3).map(|offset| Delivery { offset: Offset(offset), ..delivery(0, offset + 20) }).collect();
     running.log.says([renewed, Polled::Assigned(vec![0]), Polled::Batch(later)]);
     running.until_at(0, 3).await;
+    let anew = Fact::LogRecreated { old: LogId("one".into()), new: LogId("two".into()) };
+    assert_eq!(running.facts(), [anew]);
     let (told, ledger, _folder) = running.stop().await;
     assert_eq!(told.started.last(), Some(&[(0, Offset(0))].into()));
     assert_eq!(ledger.current_log().await.unwrap(), Some(LogId("two".into())));
