@@ -264,8 +264,9 @@ async fn ask(
     let Some(group) = recorders else {
         return Ok((log.id().await?, None));
     };
-    let ends = log.bounds().await?.into_iter().map(|(p, (_, end))| (p, end)).collect();
+    // Asked before the ends, which no position of this log can then be behind.
     let published = log.published(&group).await?;
+    let ends = log.bounds().await?.into_iter().map(|(p, (_, end))| (p, end)).collect();
     // Asked last: the ends of a log that was made anew in between would let go of what the former one lost.
     Ok((log.id().await?, Some((ends, published))))
 }

@@ -10,6 +10,7 @@ mod jump;
 mod message;
 mod options;
 mod producer;
+mod seen;
 mod subscription;
 mod topic;
 mod topic_id;
@@ -21,7 +22,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -32,6 +32,7 @@ use self::{
     client::Reports,
     consumer::{Native, bounds, committed, connect},
     producer::{Outgoing, Producer},
+    seen::Seen,
     subscription::KafkaSubscription,
     topic::{Cluster, Topic},
 };
@@ -41,17 +42,13 @@ use crate::{
     record::{MAX_EVENT_BYTES, Record},
 };
 
-/// How long the topic's replicas and settings are believed: an operator may lower them while we run.
-const LOOK_INTERVAL: Duration = Duration::from_secs(30);
-
 /// What of a broken envelope goes to the dead-letter topic at most, so that it fits beside the largest event.
 const MAX_ENVELOPE_BYTES: usize = 64 * 1024;
 
 /// See the module. A clone of the `Arc` around it is the way to share it.
 pub struct KafkaLog {
     cluster: Arc<Cluster>,
-    /// The topic when it was last looked at.
-    seen: Mutex<(Topic, Instant)>,
+    seen: Mutex<Seen>,
     dead_letter: AtomicBool,
     /// Asks for bounds; a client for each group asks for published positions.
     observer: Native,
@@ -80,7 +77,7 @@ impl KafkaLog {
         let observer = observe(&cluster, "muniment-observer")?;
         Ok(Self {
             cluster,
-            seen: Mutex::new((topic, Instant::now())),
+            seen: Mutex::new(Seen::new(topic, Instant::now())),
             dead_letter: AtomicBool::new(false),
             observer,
             observers: Mutex::new(BTreeMap::new()),
@@ -97,10 +94,12 @@ impl KafkaLog {
 
     async fn topic(&self) -> Result<Topic, LogError> {
         let mut seen = self.seen.lock().await;
-        if seen.1.elapsed() >= LOOK_INTERVAL {
-            *seen = (self.cluster.look().await?, Instant::now());
+        if let Some(topic) = seen.believed(Instant::now()) {
+            return Ok(topic.clone());
         }
-        Ok(seen.0.clone())
+        let topic = self.cluster.look().await?;
+        *seen = Seen::new(topic.clone(), Instant::now());
+        Ok(topic)
     }
 
     async fn observer_of(&self, group: &str) -> Result<Arc<Native>, LogError> {
@@ -123,7 +122,9 @@ fn observe(cluster: &Cluster, group: &str) -> Result<Native, LogError> {
 impl Log for KafkaLog {
     async fn id(&self) -> Result<LogId, LogError> {
         let topic = &self.cluster.options.topic;
-        self.cluster.id(topic).await?.ok_or_else(|| topic::missing(topic))
+        let id = self.cluster.id(topic).await?.ok_or_else(|| topic::missing(topic))?;
+        self.seen.lock().await.is_called(&id);
+        Ok(id)
     }
 
     async fn append(&self, records: &[Record]) -> Result<Safety, LogError> {

@@ -33,10 +33,15 @@ impl Held {
         self.released = Some(next);
     }
 
-    /// The log's partitions end at `ends`, and the recorders published `published`.
+    /// The log's partitions end at `ends`, and the recorders had published `published` before.
+    ///
+    /// A position beyond the end is not believed: a recorder that had not yet noticed that the log was made anew
+    /// published where it was in the former one.
     pub(super) fn seen(&mut self, ends: Positions, published: &Positions) {
+        let believed: Positions =
+            published.iter().filter(|&(p, at)| ends.get(p) >= Some(at)).map(|(p, at)| (*p, *at)).collect();
         let there = |ends: &Positions| {
-            ends.iter().all(|(p, end)| *end == Offset(0) || published.get(p).is_some_and(|at| at >= end))
+            ends.iter().all(|(p, end)| *end == Offset(0) || believed.get(p).is_some_and(|at| at >= end))
         };
         if let Some((next, _)) = self.marked.take_if(|(_, ends)| there(ends)) {
             self.released = Some(next);
@@ -77,6 +82,17 @@ mod tests {
         held.seen(at(12, 8), &at(12, 8));
         assert_eq!(held.take_released(), Some(Offset(20)));
         assert!(held.is_empty());
+    }
+
+    #[test]
+    fn a_position_beyond_the_end_is_of_a_former_log_and_lets_go_of_nothing() {
+        let mut held = Held::default();
+        held.appended(Offset(50));
+        held.seen(at(30, 20), &at(1_000, 20));
+        held.seen(at(31, 20), &at(1_000, 20));
+        assert_eq!(held.take_released(), None);
+        held.seen(at(31, 20), &at(31, 20));
+        assert_eq!(held.take_released(), Some(Offset(50)));
     }
 
     #[test]

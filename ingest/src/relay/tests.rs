@@ -24,6 +24,8 @@ struct Script {
     failures: u32,
     safety: Safety,
     published: u64,
+    /// Whether every question finds one more entry, which the recorders have.
+    busy: bool,
     id: &'static str,
     /// How often the id was asked for.
     looks: u32,
@@ -34,8 +36,15 @@ struct Scripted(watch::Sender<Script>);
 
 impl Scripted {
     fn new(safety: Safety) -> Arc<Self> {
-        let script =
-            Script { appended: Vec::new(), failures: 0, safety, published: 0, id: "first", looks: 0 };
+        let script = Script {
+            appended: Vec::new(),
+            failures: 0,
+            safety,
+            published: 0,
+            busy: false,
+            id: "first",
+            looks: 0,
+        };
         Arc::new(Self(watch::Sender::new(script)))
     }
 
@@ -54,6 +63,11 @@ impl Scripted {
     async fn looked_at(&self) {
         let now = self.0.borrow().looks;
         self.wait_for(|script| script.looks >= now + 2).await;
+    }
+
+    /// Time passes between two questions.
+    fn passes(&self) {
+        self.set(|script| script.published += u64::from(script.busy));
     }
 
     fn events(&self) -> Vec<String> {
@@ -91,10 +105,14 @@ impl Log for Scripted {
     }
 
     async fn bounds(&self) -> Result<BTreeMap<Partition, (Offset, Offset)>, LogError> {
-        Ok([(0, (Offset(0), Offset(self.0.borrow().appended.len() as u64)))].into())
+        self.passes();
+        let script = self.0.borrow();
+        let end = if script.busy { script.published } else { script.appended.len() as u64 };
+        Ok([(0, (Offset(0), Offset(end)))].into())
     }
 
     async fn published(&self, _: &str) -> Result<Positions, LogError> {
+        self.passes();
         Ok([(0, Offset(self.0.borrow().published))].into())
     }
 
@@ -200,6 +218,15 @@ async fn with_one_replica_the_journal_keeps_a_record_until_the_recorders_have_it
     log.set(|script| script.published = script.appended.len() as u64);
     relay.released().await;
     relay.stop().await;
+}
+
+#[tokio::test]
+async fn no_position_is_behind_the_ends_of_a_log_that_grows_while_it_is_asked() {
+    let log = Scripted::new(Safety::OneReplica);
+    log.set(|script| script.busy = true);
+    let (_, positions) = ask(&*log, Some("recorders".to_owned())).await.unwrap();
+    let (ends, published) = positions.unwrap();
+    assert!(published[&0] <= ends[&0], "{published:?} {ends:?}");
 }
 
 #[tokio::test]
