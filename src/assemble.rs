@@ -1,6 +1,6 @@
 //! The composition root: builds every part that the roles of this process need, and starts them.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use api::{
@@ -44,6 +44,7 @@ use crate::{
     encryption::Encryption,
     engines::Engines,
     exit,
+    grace::Grace,
     identities::Identities,
     inputs::Inputs,
     kubeconfig, lag, listener,
@@ -386,7 +387,7 @@ impl Parts {
 
     fn listen(&mut self, listener: Listener, api: Api, tls: Arc<rustls::ServerConfig>) {
         let stop = self.supervisor.stop(Phase::Edge);
-        let grace = self.settings.grace_period / 2;
+        let grace = Grace::of(self.settings.grace_period).tasks / 2;
         self.supervisor.spawn(Phase::Edge, "listener", async move {
             Ok(listener.serve(server::router(api), tls, stop, grace).await?)
         });
@@ -422,6 +423,3 @@ async fn open_journal(
 /// Facts of the recorder that wait for the journal. It tells of what an operator must look at: many more at once tell
 /// nothing new.
 const MAX_FACTS: usize = 256;
-
-/// How long closing the journal may take once the tasks have ended.
-pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -20,6 +20,7 @@ mod encryption;
 mod engines;
 mod exit;
 mod flaws;
+mod grace;
 mod identities;
 mod inputs;
 mod kubeconfig;

@@ -14,6 +14,7 @@ use crate::{
     assemble::{self, Running},
     chronicle,
     config::Config,
+    grace::Grace,
     kubeconfig,
     supervise::{self, Phase},
     telemetry,
@@ -28,18 +29,18 @@ pub(crate) fn run(config: Config) -> Result<ExitCode> {
     let metrics = telemetry::metrics()?;
     allocator::limit_arenas();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let grace = config.settings.grace_period;
+    let grace = Grace::of(config.settings.grace_period);
     let outcome = runtime.block_on(async {
         let running = assemble::assemble(config.settings, metrics, Clock::system()).await?;
         announce(&running)?;
         serve(running, grace).await
     });
     // Blocking work that is still under way must not hold the process.
-    runtime.shutdown_timeout(assemble::CLOSE_TIMEOUT);
+    runtime.shutdown_timeout(grace.close);
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
-async fn serve(running: Running, grace: std::time::Duration) -> Result<()> {
+async fn serve(running: Running, grace: Grace) -> Result<()> {
     let Running { mut supervisor, data, journal, .. } = running;
     let stop = supervisor.stop(Phase::Movers);
     supervisor.spawn(Phase::Movers, "allocator", async move {
@@ -47,9 +48,9 @@ async fn serve(running: Running, grace: std::time::Duration) -> Result<()> {
         Ok(())
     });
     let clock = Clock::system();
-    let outcome = supervisor.run(supervise::signals(), chronicle::stop(&journal, &clock), grace).await;
+    let outcome = supervisor.run(supervise::signals(), chronicle::stop(&journal, &clock), grace.tasks).await;
     data.unpublish();
-    if tokio::time::timeout(assemble::CLOSE_TIMEOUT, journal.close()).await.is_err() {
+    if tokio::time::timeout(grace.close, journal.close()).await.is_err() {
         tracing::warn!("the journal was not closed in time; the next start cuts what was not acknowledged");
     }
     outcome
