@@ -104,11 +104,16 @@ impl Receipt {
     }
 }
 
+fn has_nul(gap: &Gap) -> bool {
+    gap.source.as_ref().is_some_and(|source| source.contains('\0'))
+}
+
 impl<'a> News<'a> {
     fn add(&mut self, fact: &'a Fact) {
         match fact {
             Fact::Boot { previous, .. } => self.previous = *previous,
-            Fact::Gap { gap } => self.gaps.push(gap),
+            // One that the tables refuse is of somebody else, and would stop every recorder.
+            Fact::Gap { gap } if gap.first <= gap.last && !has_nul(gap) => self.gaps.push(gap),
             Fact::Rejected { count, .. } => self.rejected = self.rejected.saturating_add(*count),
             _ => {}
         }
