@@ -108,7 +108,7 @@ impl Place {
 
 /// The ids of the events that are found and can be shown.
 async fn found(server: &Server) -> Option<BTreeSet<String>> {
-    let page = server.call().json("/v1/events?q=kind:audit&limit=1000").await;
+    let page = server.call().json("/v1/events?q=kind:audit%20cluster:loss&limit=1000").await;
     let items = page["items"].as_array()?;
     (page["partial"] == false)
         .then(|| items.iter().filter_map(|i| Some(i["id"].as_str()?.to_owned())).collect())
