@@ -178,8 +178,7 @@ async fn a_range_that_is_lost_during_a_rebuild_asks_for_another() {
     let losing = log.clone();
     let lose = move |_| {
         if losing.end() == Offset(50) {
-            losing.push(&records(50, 20));
-            losing.forget_before(65);
+            losing.push_and_lose(&records(50, 20), 65);
         }
     };
     index.rebuild(&ledger, &CancellationToken::new(), lose).await.unwrap();

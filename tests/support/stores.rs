@@ -27,7 +27,9 @@ pub(crate) struct Reached {
     pub(crate) indexed: u64,
 }
 
-const EVENTS: &str = "SELECT count(*) FROM record WHERE kind = 0";
+/// Without the gateway's own, which it makes of its cluster at its first start.
+const EVENTS: &str = "SELECT count(*) FROM record JOIN origin ON origin.id = record.origin \
+    WHERE record.kind = 0 AND origin.cluster <> 'local'";
 
 impl Stores {
     /// How far both are; at the beginning where nothing was written yet.
@@ -49,7 +51,7 @@ impl Stores {
         matches!(self, Self::Networked(..))
     }
 
-    /// How many events the ledger holds; none before the first start has made its tables.
+    /// How many events that were sent the ledger holds; none before the first start has made its tables.
     pub(crate) async fn events(&self) -> u64 {
         let count: i64 = match self {
             Self::Embedded(data) => {

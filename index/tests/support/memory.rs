@@ -61,6 +61,15 @@ impl MemoryLog {
         Offset(self.state().records.len() as u64)
     }
 
+    /// More comes, of which everything before `first` is removed before anybody can read it.
+    pub(crate) fn push_and_lose(&self, records: &[Record], first: u64) {
+        let mut kept = self.state();
+        kept.records.extend_from_slice(records);
+        kept.first = first;
+        drop(kept);
+        self.0.more.notify_waiters();
+    }
+
     /// Retention removes everything before `first`.
     pub(crate) fn forget_before(&self, first: u64) {
         self.state().first = first;
