@@ -171,3 +171,25 @@ async fn an_import_skips_a_line_of_a_hundred_megabytes_and_keeps_both_neighbours
     assert_eq!((&summary["accepted"], &summary["rejected"]), (&2.into(), &1.into()), "{summary}");
     server.call().until_count("cluster:long audit_id:(load-1 or load-2)", 2).await;
 }
+
+#[tokio::test]
+async fn a_body_just_below_the_bound_is_taken_within_bounded_memory() {
+    const BODY: usize = 63 << 20;
+    let server = Server::start(&[]).await;
+    let before = server.anonymous_kib();
+    let time = now();
+    let mut body = Vec::with_capacity(BODY);
+    let mut sent = 0;
+    while body.len() < BODY - 20_000 {
+        let mut event = event(sent, &time);
+        event["requestObject"] = serde_json::json!({ "text": "x".repeat(16_000) });
+        serde_json::to_writer(&mut body, &event).unwrap();
+        body.push(b'\n');
+        sent += 1;
+    }
+    let answer: Value = server.call().post("large", body).await.json().await.unwrap();
+    assert_eq!((answer["accepted"].as_u64(), answer["rejected"].as_u64()), (Some(sent), Some(0)), "{answer}");
+    let grown = server.anonymous_kib().saturating_sub(before);
+    assert!(grown < 256 * 1024, "{grown} KiB more in memory for one body");
+    server.call().until_count("cluster:large", sent).await;
+}

@@ -65,3 +65,24 @@ async fn the_stop_of_one_process_is_found_by_another_while_the_first_is_away() {
     query.call().until_count("kind:pipeline event.type:stop", 1).await;
     query.call().until_count("cluster:stop", 1).await;
 }
+
+/// Each part on the way has bounds of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_of_ten_mebibytes_comes_through_whole() {
+    let (database, topic, kafka) = (Database::create().await, unique("large"), kafka());
+    let url = database.url();
+    let server = Server::start(&["--kafka", &kafka, "--topic", &topic, "--postgres", &url]).await;
+    let mut large: serde_json::Value = serde_json::from_str(&event("large", &ago(Duration::ZERO))).unwrap();
+    large["requestObject"] = serde_json::json!({ "data": { "text": "x".repeat(10 << 20) } });
+    let large = large.to_string();
+    assert_eq!(server.call().post("large", large.clone()).await.status(), StatusCode::OK);
+    let caller = server.call();
+    let id = eventually("the event is found", async || {
+        let page = caller.get("/v1/events?q=cluster:large").send().await.ok()?;
+        let page: serde_json::Value = page.json().await.ok()?;
+        page["items"][0]["id"].as_str().map(str::to_owned)
+    })
+    .await;
+    let raw = caller.get(&format!("/v1/events/{id}?raw=true")).send().await.unwrap().text().await.unwrap();
+    assert!(raw == large, "{} bytes of {}", raw.len(), large.len());
+}

@@ -437,6 +437,12 @@ async fn scan_answers(planted: &Planted, caller: &Caller, events: usize) {
     // One has no reference to be named by.
     let named = format!("name:{OPEN} or req.metadata.name:{OPEN}");
     assert_eq!(caller.count(&named).await, events as u64);
+    let by_text = caller.count(&format!("{OPEN:?}")).await;
+    // A few name it in their reference alone, where free text does not look.
+    assert!(
+        by_text >= events as u64 * 3 / 4,
+        "free text finds what stands in the open: {by_text} of {events}"
+    );
     for (shape, secret) in &planted.0 {
         assert_eq!(caller.count(&format!("{secret:?}")).await, 0, "{shape} is in the index");
     }
@@ -503,7 +509,10 @@ async fn no_secret_reaches_a_byte_of_kafka_and_postgres() {
     scan_answers(&planted, &server.call(), count).await;
     scan_topic(&planted, own.kafka(), &topic);
     server.kill();
-    scan_files(&planted, "the data folder", &server.data());
+    assert!(
+        scan_files(&planted, "the data folder", &server.data()),
+        "the control text is in no file of ours"
+    );
     // Stopped in good order, so that Postgres has written out what it held in memory.
     own.stop(&["postgres", "kafka"]);
     assert!(scan_files(&planted, "the engines' folders", own.folder()), "the control text is in no file");

@@ -412,3 +412,18 @@ async fn free_text_finds_what_the_pipeline_says_about_itself() {
         assert_eq!(page.hits.len(), 1, "{text}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_is_received_again_a_day_later_stays_one_in_the_day_of_its_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = open(dir.path());
+    let first = records(0, 1);
+    let mut again = first.clone();
+    again[0].envelope.received_at = Timestamp::from_micros(first[0].envelope.at.micros() + 86_400_000_000);
+    assert_ne!(again[0].envelope.received_at.day(), first[0].envelope.at.day());
+    for records in [&first, &again] {
+        index.add(records).unwrap();
+        index.commit(&Standing::default()).unwrap();
+    }
+    has_exactly(&index, &first).await;
+}
