@@ -287,11 +287,20 @@ impl Caller {
         answer["total"].as_u64().unwrap_or_else(|| panic!("{query}: {answer}"))
     }
 
-    /// Waits until this many records match.
+    /// Waits until this many records match, for as long as their number changes at least once in [`PATIENCE`].
     pub(crate) async fn until_count(&self, query: &str, expected: u64) {
-        eventually(&format!("{expected} records for {query:?}"), async || {
-            (self.count(query).await == expected).then_some(())
-        })
-        .await;
+        let (mut last, mut since) = (None, Instant::now());
+        loop {
+            let count = self.count(query).await;
+            if count == expected {
+                return;
+            }
+            if last != Some(count) {
+                (last, since) = (Some(count), Instant::now());
+            }
+            let waited = since.elapsed();
+            assert!(waited < PATIENCE, "{expected} records for {query:?}: {count}, unchanged for {waited:?}");
+            tokio::time::sleep(LOOK).await;
+        }
     }
 }
