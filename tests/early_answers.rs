@@ -53,7 +53,7 @@ async fn a_full_journal_says_so_and_when_to_come_again() {
     // Kafka is nowhere, so nothing leaves the journal.
     let mut server = Server::stopped(&["--kafka", "127.0.0.1:1", "--journal-max-bytes", "2MiB"]);
     server.spawn();
-    let caller = eventually("the server answers", async || server.client()).await;
+    let caller = server.answering().await;
     let at = ago(std::time::Duration::ZERO);
     let mut kept = 0;
     let answer = loop {

@@ -315,7 +315,7 @@ async fn a_kms_plugin_that_goes_away_stops_writes_and_not_reads() {
     server.kill();
     server.forget_address();
     server.spawn();
-    let caller = eventually("the server's address", async || server.client()).await;
+    let caller = server.answering().await;
     eventually("readiness that names the plugin", async || {
         let page = caller.get("/readyz").send().await.ok()?;
         let text = page.text().await.ok()?;

@@ -171,11 +171,7 @@ async fn details_of_readiness_are_for_those_with_a_token() {
 async fn a_first_start_without_its_database_has_a_token_and_takes_events() {
     let mut server = Server::stopped(&["--postgres", "postgres://nobody@127.0.0.1:1/none"]);
     server.spawn();
-    let caller = eventually("the server answers", async || {
-        let caller = server.client()?;
-        caller.get("/livez").send().await.ok()?.status().is_success().then_some(caller)
-    })
-    .await;
+    let caller = server.answering().await;
     let at = ago(Duration::ZERO);
     assert_eq!(caller.post("early", event("one", &at)).await.status(), StatusCode::OK);
     assert_eq!(
@@ -189,7 +185,7 @@ async fn an_import_says_at_once_what_it_waits_for_and_gives_up_when_told() {
     // Kafka is nowhere, so nothing leaves the journal.
     let mut server = Server::stopped(&["--kafka", "127.0.0.1:1", "--journal-max-bytes", "1MiB"]);
     server.spawn();
-    eventually("the server answers", async || server.client()).await;
+    server.answering().await;
     let file = tempfile::NamedTempFile::new().unwrap();
     let at = ago(Duration::ZERO);
     let lines: Vec<String> = (0..20_000).map(|i| event(&format!("e{i}"), &at)).collect();

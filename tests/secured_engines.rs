@@ -98,14 +98,15 @@ async fn is_waited_out(
         warned.into_iter().any(|line| line.contains(sentence)).then_some(())
     })
     .await;
-    let answer = server.call().with_token("").get("/readyz").send().await.unwrap();
+    let caller = server.answering().await;
+    let answer = caller.with_token("").get("/readyz").send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
     let answer: Value = answer.json().await.unwrap();
     let named = answer["checks"].as_array().unwrap().iter().find(|c| c["name"] == check).unwrap();
     assert_eq!(named["ok"], false, "{answer}");
     secrets.in_no_line_of(&answer.to_string());
     let one = event("one", &ago(Duration::ZERO));
-    assert_eq!(server.call().post("secured", one).await.status(), StatusCode::OK);
+    assert_eq!(caller.post("secured", one).await.status(), StatusCode::OK);
     assert!(server.stop().await.success());
 
     server.set_args(&with_debug_log(right));

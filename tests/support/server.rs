@@ -162,6 +162,15 @@ impl Server {
         Some(Caller { http, url: server["url"].as_str()?.to_owned(), token: token.trim().to_owned() })
     }
 
+    /// The same, as soon as a server that has just been started answers.
+    pub(crate) async fn answering(&self) -> Caller {
+        eventually("the server answers", async || {
+            let caller = self.client()?;
+            caller.get("/livez").send().await.ok().map(|_| caller)
+        })
+        .await
+    }
+
     /// The same, of a server that is ready.
     pub(crate) fn call(&self) -> Caller {
         self.client().expect("the server is ready")
