@@ -12,9 +12,10 @@ use api::{
         authn::{Authenticator, Sources, account::ServiceAccounts},
         authz::{self, Snapshot},
         bootstrap::bootstrap,
+        compaction::Compaction,
         controllers::Controllers,
         door::Door,
-        encryption::EncryptedStore,
+        encryption::{EncryptedStore, KeyWrites, WriteBounds},
         limits::{Bounds, Limits, Rate, Ticks},
         refusals::Refusals,
         registry::Registry,
@@ -34,6 +35,7 @@ use crate::{
     encryption::Encryption,
     exit,
     identities::Identities,
+    key_wear,
     settings::{AccessSettings, Settings, enabled},
     supervise::{Phase, Supervisor},
 };
@@ -65,9 +67,21 @@ impl Cluster<'_> {
     ) -> Result<(Gateway, Keys)> {
         let below = self.store().await?;
         self.checks.push(Box::new(StoreCheck(below.clone())));
-        let store = EncryptedStore::new(below, encryption.subscribe());
+        self.compaction(&below);
+        let writes = KeyWrites::new(below.clone(), self.instance, WriteBounds::default());
+        let store = EncryptedStore::new(below, encryption.subscribe(), writes);
         let keys = Keys::new(store.clone());
         self.checks.extend(encryption.check());
+        if encryption.is_configured() {
+            let (wear, check) = key_wear::KeyWear::new(store.clone());
+            self.checks.push(Box::new(check));
+            let (journal, clock) = (self.journal.clone(), self.clock.clone());
+            let stop = self.supervisor.stop(Phase::Movers);
+            self.supervisor.spawn(Phase::Movers, "key-wear", async move {
+                wear.run(&journal, &clock, &stop).await;
+                Ok(())
+            });
+        }
         encryption.start(&keys, &self.journal, &self.clock, self.supervisor);
         let store: Arc<dyn Store> = Arc::new(store);
         let registry = Registry::new(store.clone(), self.clock.clone());
@@ -103,6 +117,20 @@ impl Cluster<'_> {
             Ok(())
         });
         Ok((gateway, keys))
+    }
+
+    /// History ends.
+    fn compaction(&mut self, store: &Arc<dyn Store>) {
+        let interval = self.settings.etcd_compaction_interval;
+        if interval.is_zero() {
+            return;
+        }
+        let (compaction, stop) =
+            (Compaction { store: store.clone(), interval }, self.supervisor.stop(Phase::Movers));
+        self.supervisor.spawn(Phase::Movers, "compaction", async move {
+            compaction.run(&stop).await;
+            Ok(())
+        });
     }
 
     /// What happens in the cluster by itself.

@@ -84,6 +84,11 @@ impl Encryption {
         }
     }
 
+    /// Whether a configuration was given.
+    pub(crate) fn is_configured(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// What encrypts and decrypts, now and after each change.
     pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<EncryptionTransformer>> {
         self.current.subscribe()

@@ -23,6 +23,7 @@ mod flaws;
 mod grace;
 mod identities;
 mod inputs;
+mod key_wear;
 mod kubeconfig;
 mod lag;
 mod listener;

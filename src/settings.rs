@@ -83,6 +83,9 @@ pub(crate) struct Settings {
     /// Private key of --etcd-certfile in PEM
     #[arg(long, value_name = "FILE", requires = "etcd_certfile")]
     pub(crate) etcd_keyfile: Option<PathBuf>,
+    /// How long the history of the cluster's objects is kept, in etcd or in SQLite; 0s for ever
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub(crate) etcd_compaction_interval: Duration,
     /// Which of the cluster's objects are encrypted at rest, and under which keys (EncryptionConfiguration)
     #[arg(long, value_name = "FILE")]
     pub(crate) encryption_provider_config: Option<PathBuf>,

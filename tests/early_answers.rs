@@ -7,7 +7,7 @@ mod server;
 
 use reqwest::{Method, StatusCode, Version, header};
 use serde_json::Value;
-use server::{Caller, Server, ago, event, eventually};
+use server::{Caller, Server, ago, event};
 
 const MIB: usize = 1024 * 1024;
 

@@ -8,6 +8,7 @@ pub mod authn;
 pub mod authz;
 pub mod body;
 pub mod bootstrap;
+pub mod compaction;
 pub mod controllers;
 pub mod discovery;
 pub mod door;

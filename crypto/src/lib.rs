@@ -62,6 +62,7 @@ mod label;
 mod provider;
 pub mod resource;
 mod secret;
+mod tag;
 mod transformer;
 
 pub use config::{EncryptionConfig, LoadError, Readers};
@@ -76,4 +77,5 @@ pub use kms::{
 pub use label::{Label, label};
 pub use provider::{Attempt, Reason};
 pub use secret::{KeyBytes, RandomError};
+pub use tag::KeyTag;
 pub use transformer::{BuildError, DecryptError, EncryptError, EncryptionTransformer, Plain};

@@ -16,6 +16,7 @@ use crate::{
         envelope::EnvelopeError,
         provider::{KmsProvider, Wanted},
     },
+    tag::KeyTag,
     transformer::EncryptError,
 };
 
@@ -49,6 +50,7 @@ pub(crate) struct Keys {
 struct NamedCipher {
     /// `<name>:`
     prefix: String,
+    tag: KeyTag,
     cipher: Box<dyn Cipher>,
 }
 
@@ -77,6 +79,24 @@ impl Provider {
                 Keys::new("secretbox", keys, secretbox::cipher).map(Self::Keys)
             }
             ProviderConfig::Kms(_) => None,
+        }
+    }
+
+    /// Its keys as they may be told, the one that writes first.
+    pub(crate) fn tags(&self) -> Vec<KeyTag> {
+        match self {
+            Self::Identity => vec![KeyTag::clear()],
+            Self::Keys(keys) => keys.keys.iter().map(|key| key.tag.clone()).collect(),
+            Self::Kms(kms) => vec![kms.tag()],
+        }
+    }
+
+    /// The key that writes, where the number of its uses has a bound that can be reached. The nonces of AES-GCM are
+    /// random and short; those of secretbox are twice as long, and a KMS' seed gives each value a key of its own.
+    pub(crate) fn counted(&self) -> Option<&KeyTag> {
+        match self {
+            Self::Keys(keys) if keys.label == "aesgcm" => keys.keys.first().map(|key| &key.tag),
+            _ => None,
         }
     }
 
@@ -123,7 +143,11 @@ impl Keys {
         cipher: impl Fn(&[u8]) -> Option<Box<dyn Cipher>>,
     ) -> Option<Self> {
         let named = |key: &Key| {
-            Some(NamedCipher { prefix: format!("{}:", key.name), cipher: cipher(key.secret.expose())? })
+            Some(NamedCipher {
+                prefix: format!("{}:", key.name),
+                tag: KeyTag::of_key(label, &key.name, key.secret.expose())?,
+                cipher: cipher(key.secret.expose())?,
+            })
         };
         let keys: Vec<_> = keys.iter().map(named).collect::<Option<_>>()?;
         (!keys.is_empty()).then(|| Self { label, prefix: format!("k8s:enc:{label}:v1:"), keys })

@@ -1,6 +1,10 @@
 //! Values to what is stored, and back.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Instant,
+};
 
 use zeroize::Zeroizing;
 
@@ -14,6 +18,7 @@ use crate::{
     provider::{Attempt, ENCRYPTED, Opened, Provider, Reason, Staleness},
     resource::GroupResource,
     secret::RandomError,
+    tag::KeyTag,
 };
 
 /// Encrypts and decrypts values as a configuration says.
@@ -167,6 +172,24 @@ impl EncryptionTransformer {
     /// SHA-256 of the configuration's document, in lower-case hex.
     pub fn hash(&self) -> &str {
         &self.hash
+    }
+
+    /// The keys of a resource: the one that writes first, then the others that read, in their order.
+    pub fn keys(&self, resource: &str) -> Vec<KeyTag> {
+        self.list(resource).iter().flat_map(|provider| provider.tags()).collect()
+    }
+
+    /// The key that writes a resource, where it may be used for 2^32 values and no more: the nonces of AES-GCM are
+    /// random, and after that many two may well be the same, which gives both values away. Whoever encrypts under it
+    /// counts.
+    pub fn counted(&self, resource: &str) -> Option<&KeyTag> {
+        self.list(resource).first()?.counted()
+    }
+
+    /// Every key that [`EncryptionTransformer::counted`] may give, each once.
+    pub fn all_counted(&self) -> BTreeSet<KeyTag> {
+        let first = self.lists.values().filter_map(|list| list.first());
+        first.filter_map(|provider| provider.counted()).cloned().collect()
     }
 
     /// Encrypts a value that is bound to no place.

@@ -120,6 +120,17 @@ pub enum Fact {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         trouble: Option<String>,
     },
+    /// A key was used so often that it should be replaced, or that nothing more is written under it.
+    KeyWorn {
+        /// Its name in the configuration.
+        key: String,
+        /// What tells it from another key of that name.
+        fingerprint: String,
+        /// How often it was used, at most.
+        writes: u64,
+        /// How often it may be.
+        limit: u64,
+    },
     /// The log is not the one that was read before.
     LogRecreated {
         /// The log before.
@@ -222,6 +233,12 @@ impl fmt::Display for Fact {
                     proven.join(", ")
                 )
             }
+            Self::KeyWorn { key, writes, limit, .. } if writes >= limit => {
+                write!(f, "all {limit} uses of key {key} are taken: give another key the first place")
+            }
+            Self::KeyWorn { key, writes, limit, .. } => {
+                write!(f, "{writes} of the {limit} uses of key {key} are taken: replace it soon")
+            }
             Self::LogRecreated { old, new } => write!(f, "the log {old} was replaced by {new}"),
         }
     }
@@ -276,6 +293,8 @@ mod tests {
             Fact::Kms { plugin: "vault".into(), trouble: None },
             Fact::KeysRotated { rewritten: 3, proven: [("secrets".to_owned(), 9)].into(), trouble: None },
             Fact::KeysRotated { rewritten: 3, proven: BTreeMap::new(), trouble: Some("silent".into()) },
+            Fact::KeyWorn { key: "a".into(), fingerprint: "aa".into(), writes: 5, limit: 9 },
+            Fact::KeyWorn { key: "a".into(), fingerprint: "aa".into(), writes: 9, limit: 9 },
         ]
     }
 

@@ -4,6 +4,7 @@ mod inventory;
 mod place;
 mod rotation;
 mod store;
+mod writes;
 
 #[cfg(test)]
 mod tests;
@@ -12,4 +13,5 @@ pub use self::{
     inventory::{Inventory, Keys, Usage},
     rotation::{Figures, Proof, Rotation, RotationState, rotation},
     store::EncryptedStore,
+    writes::{KeyUse, KeyWrites, WriteBounds},
 };

@@ -20,6 +20,7 @@ use crate::{
     config::KmsPlugin,
     provider::{Attempt, Opened, Reason, Staleness},
     secret::{KeyBytes, RandomError},
+    tag::KeyTag,
     transformer::EncryptError,
 };
 
@@ -159,6 +160,11 @@ impl KmsProvider {
     /// The name of the plugin.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The KMS' key that writes, as it may be told.
+    pub(crate) fn tag(&self) -> KeyTag {
+        KeyTag::of_kms(&self.name, self.writing().as_ref().map(|writing| writing.wrapped.key_id.as_str()))
     }
 
     pub(crate) fn prefix(&self) -> &str {

@@ -95,7 +95,40 @@ fn shown(inventory: &Value) -> String {
         }
     }
     let headings = ["RESOURCE", "PROVIDER", "KEY", "COUNT", "SHARE", "OLDEST REVISION"];
-    table::layout(&headings, &rows) + &rest
+    table::layout(&headings, &rows) + &rest + &writes(inventory)
+}
+
+/// How often the keys that write were used, where that has a bound.
+fn writes(inventory: &Value) -> String {
+    let mut rows = Vec::new();
+    let mut rest = String::new();
+    for usage in inventory["writes"].as_array().into_iter().flatten() {
+        let text = |member: &str| usage[member].as_str().unwrap_or_default().to_owned();
+        let (key, writes) = (text("key"), usage["writes"].as_u64().unwrap_or(0));
+        let limit = usage["limit"].as_u64().unwrap_or(u64::MAX);
+        rows.push(vec![
+            key.clone(),
+            text("fingerprint"),
+            writes.to_string(),
+            format!("{:.1} %", 100.0 * writes as f64 / limit.max(1) as f64),
+            usage["instances"].as_object().map_or(0, serde_json::Map::len).to_string(),
+        ]);
+        if writes >= limit {
+            rest.push_str(&format!(
+                "{key} is used up, and nothing more is written under it: give another key the first place\n"
+            ));
+        } else if usage["worn"] == true {
+            rest.push_str(&format!("{key} has had its time: give another key the first place, and rotate\n"));
+        }
+    }
+    if rows.is_empty() {
+        return String::new();
+    }
+    let headings = ["KEY", "FINGERPRINT", "USES TAKEN", "OF 2^32", "INSTANCES"];
+    format!(
+        "\n{}{rest}What a kube-apiserver writes under these keys beside Muniment is not counted.\n",
+        table::layout(&headings, &rows)
+    )
 }
 
 /// Asks for a rotation, or joins the one that is under way, and shows how far it is until it ends.
@@ -151,4 +184,37 @@ async fn follow(client: &Client, args: &RotateArgs) -> Result<ExitCode> {
     }
     writeln!(out, "{} values were written anew", ended["rewritten"])?;
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_status_shows_uses_and_who_is_not_counted() {
+        let usage = |key: &str, writes: u64, worn: bool| {
+            json!({ "provider": "aesgcm", "key": key, "fingerprint": "aa", "writes": writes, "limit": 4_294_967_296_u64,
+                "worn": worn, "instances": { "one": writes, "two": 0 } })
+        };
+        let keys = json!({ "resource": "secrets", "count": 0, "keys": [] });
+        let inventory = json!({ "resources": [keys], "writes": [
+            usage("new", 16_384, false), usage("old", 3_000_000_000, true), usage("spent", 4_294_967_296, true)] });
+        assert_eq!(
+            shown(&inventory),
+            "\
+RESOURCE  PROVIDER  KEY  COUNT  SHARE  OLDEST REVISION
+secrets   -         -    0      -      -
+
+KEY    FINGERPRINT  USES TAKEN  OF 2^32  INSTANCES
+new    aa           16384       0.0 %    2
+old    aa           3000000000  69.8 %   2
+spent  aa           4294967296  100.0 %  2
+old has had its time: give another key the first place, and rotate
+spent is used up, and nothing more is written under it: give another key the first place
+What a kube-apiserver writes under these keys beside Muniment is not counted.
+"
+        );
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{EncryptedStore, place};
+use super::{EncryptedStore, KeyUse, place};
 use crate::gateway::store::{List, Listing, Revision, StoreError};
 
 /// Values that are read at once.
@@ -17,6 +17,8 @@ pub struct Inventory {
     pub configuration: String,
     /// Those that the configuration names, and those of which something is encrypted, by their names.
     pub resources: Vec<Keys>,
+    /// How often each key of AES-GCM that now writes was used.
+    pub writes: Vec<KeyUse>,
 }
 
 /// What lies under which key of one resource.
@@ -60,8 +62,11 @@ impl EncryptedStore {
     /// # Errors
     /// When the store cannot be read.
     pub async fn inventory(&self) -> Result<Inventory, StoreError> {
-        let mut inventory =
-            Inventory { configuration: self.transformer().hash().to_owned(), ..Inventory::default() };
+        let mut inventory = Inventory {
+            configuration: self.transformer().hash().to_owned(),
+            resources: Vec::new(),
+            writes: self.key_uses().await?,
+        };
         for place in place::all() {
             let keys = self.keys(place).await?;
             let is_clear = keys.keys.iter().all(|usage| usage.key.is_empty());

@@ -8,7 +8,10 @@ use crypto::{EncryptionTransformer, Plain};
 use futures::stream;
 use tokio::sync::watch;
 
-use super::place::resource_of;
+use super::{
+    place::resource_of,
+    writes::{KeyUse, KeyWrites},
+};
 use crate::gateway::store::{
     Batch, Change, ChangeKind, List, Listing, Read, Revision, Store, StoreError, Unreadable, Versioned,
     Watch, WatchError, WriteError,
@@ -17,22 +20,56 @@ use crate::gateway::store::{
 /// Encrypts values as the configuration in force says, each bound to its key, and decrypts them.
 ///
 /// A value that cannot be decrypted is [`StoreError::Unreadable`] where it was asked for alone, is set apart in
-/// listings, and ends a watch. Nothing is written that the configuration would encrypt and that could not be.
+/// listings, and ends a watch. Nothing is written that the configuration would encrypt and that could not be, or under
+/// a key that was used too often.
 #[derive(Clone, Debug)]
 pub struct EncryptedStore {
     below: Arc<dyn Store>,
     transformer: watch::Receiver<Arc<EncryptionTransformer>>,
+    writes: KeyWrites,
 }
 
 impl EncryptedStore {
-    /// On top of a store, as the configuration in force says.
-    pub fn new(below: Arc<dyn Store>, transformer: watch::Receiver<Arc<EncryptionTransformer>>) -> Self {
-        Self { below, transformer }
+    /// On top of a store, as the configuration in force says; the uses of keys are counted in `writes`.
+    pub fn new(
+        below: Arc<dyn Store>,
+        transformer: watch::Receiver<Arc<EncryptionTransformer>>,
+        writes: KeyWrites,
+    ) -> Self {
+        Self { below, transformer, writes }
+    }
+
+    /// How often each key was used that now writes and may be used so often and no more.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn key_uses(&self) -> Result<Vec<KeyUse>, StoreError> {
+        let mut uses = Vec::new();
+        for key in self.transformer().all_counted() {
+            uses.push(self.writes.of(&key).await?);
+        }
+        Ok(uses)
+    }
+
+    /// Waits until keys have been used further, or others are in force.
+    pub async fn keys_used(&self) {
+        let mut transformer = self.transformer.clone();
+        transformer.mark_unchanged();
+        tokio::select! {
+            () = self.writes.changed() => {}
+            Ok(()) = transformer.changed() => {}
+        }
     }
 
     /// The store below, whose values are encrypted.
     pub(super) fn below(&self) -> &Arc<dyn Store> {
         &self.below
+    }
+
+    /// What counts.
+    #[cfg(test)]
+    pub(super) fn writes(&self) -> &KeyWrites {
+        &self.writes
     }
 
     /// What is in force now.
@@ -44,10 +81,13 @@ impl EncryptedStore {
         format!("{}/{key}", self.below.prefix())
     }
 
-    fn seal(&self, key: &str, value: Bytes) -> Result<Bytes, StoreError> {
+    async fn seal(&self, key: &str, value: Bytes) -> Result<Bytes, StoreError> {
         let (resource, transformer) = (resource_of(key), self.transformer());
         if transformer.passes(resource, &value) {
             return Ok(value);
+        }
+        if let Some(counted) = transformer.counted(resource) {
+            self.writes.take(counted).await?;
         }
         let sealed = transformer.transform_to_storage(resource, &self.path(key), &value);
         sealed.map(Bytes::from).map_err(|error| StoreError::Unencrypted(error.into()))
@@ -141,7 +181,7 @@ impl Store for EncryptedStore {
     }
 
     async fn create(&self, key: &str, value: Bytes, ttl: Option<Duration>) -> Result<Revision, WriteError> {
-        let outcome = self.below.create(key, self.seal(key, value)?, ttl).await;
+        let outcome = self.below.create(key, self.seal(key, value).await?, ttl).await;
         self.opened(key, outcome).await
     }
 
@@ -152,7 +192,7 @@ impl Store for EncryptedStore {
         expected: Revision,
         ttl: Option<Duration>,
     ) -> Result<Revision, WriteError> {
-        let outcome = self.below.update(key, self.seal(key, value)?, expected, ttl).await;
+        let outcome = self.below.update(key, self.seal(key, value).await?, expected, ttl).await;
         self.opened(key, outcome).await
     }
 
