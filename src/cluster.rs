@@ -15,7 +15,7 @@ use api::{
         compaction::Compaction,
         controllers::Controllers,
         door::Door,
-        encryption::{EncryptedStore, KeyWrites, WriteBounds},
+        encryption::{Announcer, EncryptedStore, FirstUse, KeyWrites, WriteBounds},
         limits::{Bounds, Limits, Rate, Ticks},
         refusals::Refusals,
         registry::Registry,
@@ -82,6 +82,7 @@ impl Cluster<'_> {
                 Ok(())
             });
         }
+        self.tell_of_keys(&store).await;
         encryption.start(&keys, &self.journal, &self.clock, self.supervisor);
         let store: Arc<dyn Store> = Arc::new(store);
         let registry = Registry::new(store.clone(), self.clock.clone());
@@ -117,6 +118,31 @@ impl Cluster<'_> {
             Ok(())
         });
         Ok((gateway, keys))
+    }
+
+    /// Other instances hear of this one's keys, and their age is noted.
+    async fn tell_of_keys(&mut self, store: &EncryptedStore) {
+        if !self.settings.etcd_servers.is_empty() {
+            let mut announcer = Announcer::new(store.clone());
+            // Before the first request, where the store lets it; the task tries again.
+            if let Err(error) = announcer.announce().await {
+                tracing::warn!(
+                    error = api::errors::chain(&error),
+                    "other instances do not hear of the keys yet"
+                );
+            }
+            let stop = self.supervisor.stop(Phase::Movers);
+            self.supervisor.spawn(Phase::Movers, "announcer", async move {
+                announcer.run(&stop).await;
+                Ok(())
+            });
+        }
+        let first_use = FirstUse { store: store.clone(), clock: self.clock.clone() };
+        let stop = self.supervisor.stop(Phase::Movers);
+        self.supervisor.spawn(Phase::Movers, "first-use", async move {
+            first_use.run(&stop).await;
+            Ok(())
+        });
     }
 
     /// History ends.

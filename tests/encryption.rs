@@ -146,7 +146,8 @@ async fn encrypts(place: Place) {
     let rotated = server.output(&["keys", "rotate", "--resource", "secrets"]).await;
     let text = String::from_utf8_lossy(&rotated.stdout).into_owned();
     assert!(
-        rotated.status.success() && text.contains("secrets: all 3 values lie under the first key"),
+        rotated.status.success()
+            && text.contains("secrets: all 3 values lie under aesgcm new, read whole at revision "),
         "{text}"
     );
     assert_eq!(counts(&caller).await, [("new".to_owned(), 3)]);

@@ -69,8 +69,14 @@ pub(crate) async fn status(State(keys): State<Keys>) -> Result<Json<Inventory>, 
     Ok(Json(keys.store.inventory().await?))
 }
 
-pub(crate) async fn progress(State(keys): State<Keys>) -> Json<RotationState> {
-    Json(keys.state())
+pub(crate) async fn progress(State(keys): State<Keys>) -> Result<Json<RotationState>, ApiError> {
+    let mut state = keys.state();
+    if let RotationState::Done(figures) = &mut state {
+        for proof in &mut figures.proofs {
+            proof.look_at_history(&keys.store).await?;
+        }
+    }
+    Ok(Json(state))
 }
 
 pub(crate) async fn rotate(

@@ -1,5 +1,6 @@
 //! `muniment keys`: checks configurations of encryption at rest, makes fresh keys, and shows and rotates those in use.
 
+mod advice;
 mod generate;
 mod status;
 

@@ -1,5 +1,7 @@
 //! Encryption at rest: what the store keeps of the resources that a configuration names is encrypted.
 
+mod first_use;
+mod instances;
 mod inventory;
 mod place;
 mod rotation;
@@ -10,7 +12,9 @@ mod writes;
 mod tests;
 
 pub use self::{
-    inventory::{Inventory, Keys, Usage},
+    first_use::FirstUse,
+    instances::Announcer,
+    inventory::{Configured, Inventory, Keys, Usage},
     rotation::{Figures, Proof, Rotation, RotationState, rotation},
     store::EncryptedStore,
     writes::{KeyUse, KeyWrites, WriteBounds},

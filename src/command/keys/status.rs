@@ -9,9 +9,11 @@ use std::{
 use anyhow::{Result, bail};
 use clap::Args;
 use indicatif::ProgressBar;
+use ingest::time::Clock;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
+use super::advice::advice;
 use crate::{
     client::{Client, ClientArgs, Refusal},
     command::block_on,
@@ -26,6 +28,9 @@ pub(super) struct StatusArgs {
     /// The server's answer as it is
     #[arg(long)]
     json: bool,
+    /// Days after which a key should be replaced
+    #[arg(long, value_name = "DAYS", default_value = "90", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    rotation_days: u32,
     #[command(flatten)]
     client: ClientArgs,
 }
@@ -53,14 +58,15 @@ pub(super) fn run(args: &StatusArgs) -> Result<ExitCode> {
     if args.json {
         writeln!(out, "{inventory:#}")?;
     } else {
-        out.write_all(shown(&inventory).as_bytes())?;
+        let now = jiff::Timestamp::from_microsecond(Clock::system().now().micros())?;
+        out.write_all(shown(&inventory, now, args.rotation_days).as_bytes())?;
     }
     let resources = inventory["resources"].as_array().into_iter().flatten();
     let unreadable: u64 = resources.filter_map(|keys| keys["unreadable"].as_u64()).sum();
     Ok(if unreadable == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn shown(inventory: &Value) -> String {
+fn shown(inventory: &Value, now: jiff::Timestamp, rotation_days: u32) -> String {
     let resources = inventory["resources"].as_array().map_or(&[][..], Vec::as_slice);
     if resources.is_empty() {
         return "nothing is encrypted: give muniment serve an --encryption-provider-config\n".to_owned();
@@ -85,11 +91,7 @@ fn shown(inventory: &Value) -> String {
         if count == 0 {
             rows.push(vec![resource.clone(), "-".into(), "-".into(), "0".into(), "-".into(), "-".into()]);
         }
-        if let Some(stale @ 1..) = keys["stale"].as_u64() {
-            rest.push_str(&format!(
-                "{stale} of {resource} would now be written under another key: muniment keys rotate --resource {resource}\n"
-            ));
-        }
+        rest.push_str(&advice(keys, now, rotation_days));
         for example in keys["examples"].as_array().into_iter().flatten() {
             rest.push_str(&format!("{}\n", text(example)));
         }
@@ -131,6 +133,27 @@ fn writes(inventory: &Value) -> String {
     )
 }
 
+/// What a proof says, and up to where the store's history holds old values.
+fn proven(proof: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (revision, key) = (proof["revision"].as_u64().unwrap_or(0), &proof["key"]);
+    let history = if proof["is_forgotten"] == true {
+        "nothing older is left in the store's history".to_owned()
+    } else {
+        format!(
+            "the store's history up to revision {} may hold values under old keys until it is compacted to {revision}",
+            revision.saturating_sub(1)
+        )
+    };
+    format!(
+        "{}: all {} values lie under {} {}, read whole at revision {revision}; {history}",
+        text(&proof["resource"]),
+        proof["count"],
+        text(&key["provider"]),
+        text(&key["key"]),
+    )
+}
+
 /// Asks for a rotation, or joins the one that is under way, and shows how far it is until it ends.
 ///
 /// # Errors
@@ -154,8 +177,15 @@ async fn follow(client: &Client, args: &RotateArgs) -> Result<ExitCode> {
     }
     let bar =
         if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    let mut waited_for = Value::Null;
     let ended = loop {
         let state = client.json(client.request(Method::GET, "/v1/keys/rotation")).await?;
+        if state["waits_for"] != waited_for {
+            waited_for = state["waits_for"].clone();
+            for line in waited_for.as_array().into_iter().flatten().filter_map(Value::as_str) {
+                writeln!(std::io::stderr(), "waiting: {line}")?;
+            }
+        }
         bar.set_message(format!("{} looked at, {} written anew", state["seen"], state["rewritten"]));
         bar.tick();
         if state["state"] != "running" {
@@ -166,14 +196,7 @@ async fn follow(client: &Client, args: &RotateArgs) -> Result<ExitCode> {
     bar.finish_and_clear();
     let mut out = std::io::stdout();
     for proof in ended["proofs"].as_array().into_iter().flatten() {
-        writeln!(
-            out,
-            "{}: all {} values lie under the first key, read whole at revision {}; older revisions hold old values \
-             until the store is compacted",
-            proof["resource"].as_str().unwrap_or_default(),
-            proof["count"],
-            proof["revision"],
-        )?;
+        writeln!(out, "{}", proven(proof))?;
     }
     if ended["state"] != "done" {
         bail!(
@@ -202,7 +225,7 @@ mod tests {
         let inventory = json!({ "resources": [keys], "writes": [
             usage("new", 16_384, false), usage("old", 3_000_000_000, true), usage("spent", 4_294_967_296, true)] });
         assert_eq!(
-            shown(&inventory),
+            shown(&inventory, jiff::Timestamp::UNIX_EPOCH, 90),
             "\
 RESOURCE  PROVIDER  KEY  COUNT  SHARE  OLDEST REVISION
 secrets   -         -    0      -      -

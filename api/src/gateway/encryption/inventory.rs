@@ -2,9 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use crypto::KeyTag;
+use ingest::time::Timestamp;
 use serde::Serialize;
 
-use super::{EncryptedStore, KeyUse, place};
+use super::{
+    EncryptedStore, KeyUse,
+    instances::{Announced, Instances},
+    place,
+};
 use crate::gateway::store::{List, Listing, Revision, StoreError};
 
 /// Values that are read at once.
@@ -38,6 +44,24 @@ pub struct Keys {
     pub examples: Vec<String>,
     /// By provider and key.
     pub keys: Vec<Usage>,
+    /// The keys of this instance's configuration, in their order, and those that only others have.
+    pub configured: Vec<Configured>,
+}
+
+/// A key of a resource, and which instances know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Configured {
+    /// Which key.
+    #[serde(flatten)]
+    pub key: KeyTag,
+    /// When it first came into the first place anywhere.
+    pub first_used: Option<Timestamp>,
+    /// Instances that write under it.
+    pub writers: Vec<String>,
+    /// Instances that only read what lies under it.
+    pub readers: Vec<String>,
+    /// Instances that cannot.
+    pub lacking: Vec<String>,
 }
 
 /// What lies under one key.
@@ -67,14 +91,44 @@ impl EncryptedStore {
             resources: Vec::new(),
             writes: self.key_uses().await?,
         };
+        let others = Instances::default().others(self).await?;
         for place in place::all() {
-            let keys = self.keys(place).await?;
+            let mut keys = self.keys(place).await?;
             let is_clear = keys.keys.iter().all(|usage| usage.key.is_empty());
             if !(is_clear && self.transformer().passes(&place.name, b"")) {
+                keys.configured = self.configured(&place.name, &others).await?;
                 inventory.resources.push(keys);
             }
         }
         Ok(inventory)
+    }
+
+    async fn configured(
+        &self,
+        resource: &str,
+        others: &BTreeMap<String, Announced>,
+    ) -> Result<Vec<Configured>, StoreError> {
+        let own = self.transformer().keys(resource);
+        let mut lists = vec![(self.instance(), own.as_slice())];
+        lists.extend(others.iter().map(|(name, said)| (name.as_str(), said.keys(resource))));
+        let mut configured: Vec<Configured> = Vec::new();
+        for key in lists.iter().flat_map(|(_, keys)| keys.iter()) {
+            if configured.iter().any(|known| known.key == *key) {
+                continue;
+            }
+            let names = |is_meant: fn(Option<usize>) -> bool| {
+                let meant = lists.iter().filter(|(_, keys)| is_meant(keys.iter().position(|k| k == key)));
+                meant.map(|(name, _)| (*name).to_owned()).collect()
+            };
+            configured.push(Configured {
+                first_used: self.first_use(key).await?,
+                writers: names(|at| at == Some(0)),
+                readers: names(|at| at.is_some_and(|at| at > 0)),
+                lacking: names(|at| at.is_none()),
+                key: key.clone(),
+            });
+        }
+        Ok(configured)
     }
 
     async fn keys(&self, place: &place::Place) -> Result<Keys, StoreError> {

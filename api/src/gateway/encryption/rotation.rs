@@ -2,25 +2,33 @@
 
 use std::time::Duration;
 
+use crypto::KeyTag;
 use serde::Serialize;
 use tokio::{
     sync::watch,
-    time::{Interval, MissedTickBehavior, interval},
+    time::{Instant, Interval, MissedTickBehavior, interval, sleep},
 };
 
 use super::{
     EncryptedStore,
+    instances::Instances,
     inventory::Pages,
     place::{self, Place},
 };
 use crate::gateway::{
-    store::{Item, Revision, Store, StoreError, WriteError},
+    store::{Item, List, Revision, Store, StoreError, WriteError},
     strategy,
 };
 
 /// Passes over a resource that may end with something stale, before the rotation gives up: each pass leaves only
 /// what others wrote under an old key meanwhile, so there is somebody who has another configuration.
 const PASSES: u32 = 10;
+
+/// How long instances may take to agree on the first key: as long as a changed file takes to reach all of them.
+const AGREE_WITHIN: Duration = Duration::from_secs(10 * 60);
+
+/// Between two looks at what they say.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// What is written anew.
 #[derive(Clone, Debug)]
@@ -61,6 +69,8 @@ pub struct Figures {
     pub rewritten: u64,
     /// What was proven, resource by resource.
     pub proofs: Vec<Proof>,
+    /// What it waits for: instances that write under another key, a line for each.
+    pub waits_for: Vec<String>,
 }
 
 /// That no value of a resource lies under an old key.
@@ -68,10 +78,33 @@ pub struct Figures {
 pub struct Proof {
     /// As configurations name it.
     pub resource: String,
-    /// The state that was read whole. The store's history before it holds old values until it is compacted.
+    /// The key that every value lies under, which every instance writes under.
+    pub key: KeyTag,
+    /// The state that was read whole. The store's history before it holds old values until it is compacted up to it.
     pub revision: Revision,
-    /// How many values that state has, each of them under the first key.
+    /// How many values that state has.
     pub count: u64,
+    /// Whether the history before that state is gone, as far as that was looked at.
+    pub is_forgotten: bool,
+}
+
+impl Proof {
+    /// Looks whether the store's history still holds what was replaced up to the proof's revision.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn look_at_history(&mut self, store: &EncryptedStore) -> Result<(), StoreError> {
+        let before = Revision(self.revision.0.saturating_sub(1));
+        let list = List { prefix: &self.resource, at: Some(before), limit: Some(1), ..List::default() };
+        match store.below().list(&list).await {
+            Ok(_) => Ok(()),
+            Err(StoreError::Compacted { .. }) => {
+                self.is_forgotten = true;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// Why a rotation ended early.
@@ -98,10 +131,13 @@ pub(super) enum RotationError {
         /// One of them, and why.
         first: String,
     },
+    /// Other instances write under another key.
+    #[error("instances do not agree on the first key after {AGREE_WITHIN:?}: {}", .0.join("; "))]
+    Disagreement(Vec<String>),
     /// There is always something stale.
     #[error(
-        "values of {0} are still written under an old key after {PASSES} passes: another server has another \
-         configuration"
+        "values of {0} are still written under an old key after {PASSES} passes: another server, which says nothing of \
+         its keys, has another configuration"
     )]
     Restless(String),
 }
@@ -148,7 +184,11 @@ async fn prove(
     figures: &mut Figures,
     told: &watch::Sender<RotationState>,
 ) -> Result<Proof, RotationError> {
+    let mut instances = Instances::default();
     for _ in 0..PASSES {
+        agree(store, place, &mut instances, figures, told).await?;
+        store.settled().await;
+        let key = store.transformer().keys(&place.name).into_iter().next();
         let mut pass = Pass { revision: Revision(0), count: 0, stale: 0, unreadable: Vec::new() };
         match pass.run(store, place, pace, figures, told).await {
             Ok(()) => {}
@@ -163,11 +203,39 @@ async fn prove(
                 first: first.clone(),
             });
         }
-        if pass.stale == 0 {
-            return Ok(Proof { resource: place.name.clone(), revision: pass.revision, count: pass.count });
+        // Whoever changed meanwhile may have written under an old key behind the pass.
+        if pass.stale == 0
+            && key == store.transformer().keys(&place.name).into_iter().next()
+            && instances.who_differs(store, &place.name).await?.is_empty()
+            && let Some(key) = key
+        {
+            let Pass { revision, count, .. } = pass;
+            return Ok(Proof { resource: place.name.clone(), key, revision, count, is_forgotten: false });
         }
     }
     Err(RotationError::Restless(place.name.clone()))
+}
+
+/// Waits until every instance that is not silent writes the resource under the same key as this one.
+async fn agree(
+    store: &EncryptedStore,
+    place: &Place,
+    instances: &mut Instances,
+    figures: &mut Figures,
+    told: &watch::Sender<RotationState>,
+) -> Result<(), RotationError> {
+    let until = Instant::now() + AGREE_WITHIN;
+    loop {
+        figures.waits_for = instances.who_differs(store, &place.name).await?;
+        told.send_replace(RotationState::Running(figures.clone()));
+        if figures.waits_for.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() > until {
+            return Err(RotationError::Disagreement(figures.waits_for.clone()));
+        }
+        sleep(LOOK).await;
+    }
 }
 
 /// One reading of a whole state.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use crypto::{EncryptionTransformer, Plain};
 use futures::stream;
-use tokio::sync::watch;
+use tokio::sync::{OwnedRwLockReadGuard, RwLock, watch};
 
 use super::{
     place::resource_of,
@@ -27,6 +27,14 @@ pub struct EncryptedStore {
     below: Arc<dyn Store>,
     transformer: watch::Receiver<Arc<EncryptionTransformer>>,
     writes: KeyWrites,
+    /// Held by each write from before it is sealed until it has an outcome.
+    under_way: Arc<RwLock<()>>,
+}
+
+/// A value on its way to the store below.
+pub(super) struct Sealed {
+    value: Bytes,
+    _under_way: OwnedRwLockReadGuard<()>,
 }
 
 impl EncryptedStore {
@@ -36,7 +44,23 @@ impl EncryptedStore {
         transformer: watch::Receiver<Arc<EncryptionTransformer>>,
         writes: KeyWrites,
     ) -> Self {
-        Self { below, transformer, writes }
+        Self { below, transformer, writes, under_way: Arc::default() }
+    }
+
+    /// Waits until no write is under way that was sealed under another configuration than the one in force, or under a
+    /// key that a KMS used before. Writes wait meanwhile.
+    pub(super) async fn settled(&self) {
+        drop(self.under_way.write().await);
+    }
+
+    /// The name of this process among those that share the store.
+    pub(super) fn instance(&self) -> &str {
+        self.writes.instance()
+    }
+
+    /// What is in force, now and after each change.
+    pub(super) fn subscribe(&self) -> watch::Receiver<Arc<EncryptionTransformer>> {
+        self.transformer.clone()
     }
 
     /// How often each key was used that now writes and may be used so often and no more.
@@ -81,16 +105,18 @@ impl EncryptedStore {
         format!("{}/{key}", self.below.prefix())
     }
 
-    async fn seal(&self, key: &str, value: Bytes) -> Result<Bytes, StoreError> {
+    pub(super) async fn seal(&self, key: &str, value: Bytes) -> Result<Sealed, StoreError> {
+        let _under_way = self.under_way.clone().read_owned().await;
         let (resource, transformer) = (resource_of(key), self.transformer());
         if transformer.passes(resource, &value) {
-            return Ok(value);
+            return Ok(Sealed { value, _under_way });
         }
         if let Some(counted) = transformer.counted(resource) {
             self.writes.take(counted).await?;
         }
         let sealed = transformer.transform_to_storage(resource, &self.path(key), &value);
-        sealed.map(Bytes::from).map_err(|error| StoreError::Unencrypted(error.into()))
+        let value = sealed.map_err(|error| StoreError::Unencrypted(error.into()))?.into();
+        Ok(Sealed { value, _under_way })
     }
 
     /// The value, and whether it should be written anew.
@@ -181,7 +207,9 @@ impl Store for EncryptedStore {
     }
 
     async fn create(&self, key: &str, value: Bytes, ttl: Option<Duration>) -> Result<Revision, WriteError> {
-        let outcome = self.below.create(key, self.seal(key, value).await?, ttl).await;
+        let sealed = self.seal(key, value).await?;
+        let outcome = self.below.create(key, sealed.value.clone(), ttl).await;
+        drop(sealed);
         self.opened(key, outcome).await
     }
 
@@ -192,7 +220,9 @@ impl Store for EncryptedStore {
         expected: Revision,
         ttl: Option<Duration>,
     ) -> Result<Revision, WriteError> {
-        let outcome = self.below.update(key, self.seal(key, value).await?, expected, ttl).await;
+        let sealed = self.seal(key, value).await?;
+        let outcome = self.below.update(key, sealed.value.clone(), expected, ttl).await;
+        drop(sealed);
         self.opened(key, outcome).await
     }
 

@@ -8,7 +8,7 @@ use ingest::time::Clock;
 use tokio::sync::watch;
 
 use super::*;
-use crate::gateway::store::{List, SqliteStore, Store, StoreError, WatchError, WriteError, laws};
+use crate::gateway::store::{List, Revision, SqliteStore, Store, StoreError, WatchError, WriteError, laws};
 
 const EVERYTHING: &str =
     "{apiVersion: v1, kind: EncryptionConfig, resources: [{resources: ['*.*'], providers: [
@@ -147,6 +147,14 @@ async fn a_rotation_ends_with_nothing_under_an_old_key() {
     assert_eq!(figures.rewritten, 601);
     let proof = &figures.proofs[0];
     assert_eq!((proof.count, proof.revision), (602, fixture.below.current().await.unwrap()));
+    assert_eq!((&*proof.key.provider, &*proof.key.key), ("aesgcm", "bb"));
+    // Compaction up to the state that was proven ends the values under old keys, and no earlier one does.
+    let mut proof = proof.clone();
+    for (at, is_forgotten) in [(proof.revision.0 - 1, false), (proof.revision.0, true)] {
+        fixture.below.compact(Revision(at)).await.unwrap();
+        proof.look_at_history(&fixture.store).await.unwrap();
+        assert_eq!(proof.is_forgotten, is_forgotten);
+    }
     let after = fixture.store.inventory().await.unwrap();
     assert_eq!((counts(&after), after.resources[0].stale), (vec![("bb".to_owned(), 602)], 0));
     fixture.config.send_replace(keys(&["bb"]));
@@ -166,4 +174,56 @@ async fn a_rotation_says_what_it_cannot_do() {
     rotation(&fixture.store, &Rotation { resource: None, per_second: 9 }, &told).await;
     let RotationState::Failed { error, .. } = told.borrow().clone() else { panic!("{told:?}") };
     assert!(error.starts_with("1 values of secrets cannot be decrypted, the first: "), "{error}");
+}
+
+#[tokio::test]
+async fn what_was_sealed_under_the_keys_before_is_written_before_others_hear_of_new_ones() {
+    let fixture = with(keys(&["aa"])).await;
+    let under_way = fixture.store.seal("secrets/a/x", text("planted")).await.unwrap();
+    fixture.config.send_replace(keys(&["bb", "aa"]));
+    let store = fixture.store.clone();
+    let mut announcing = tokio::spawn(async move { Announcer::new(store).announce().await });
+    let early = tokio::time::timeout(std::time::Duration::from_millis(100), &mut announcing).await;
+    assert!(early.is_err(), "a write is under way");
+    assert!(
+        fixture
+            .below
+            .list(&List { prefix: "muniment/instances/", ..List::default() })
+            .await
+            .unwrap()
+            .items
+            .is_empty()
+    );
+    drop(under_way);
+    announcing.await.unwrap().unwrap();
+    let said = stored(&fixture, "muniment/instances/a").await;
+    assert!(
+        memchr::memmem::find(&said, br#"[{"resources":["secrets"],"keys":[{"provider":"aesgcm","key":"bb""#)
+            .is_some()
+    );
+    let secret = keys(&["bb", "aa"]).keys("secrets")[0].fingerprint.clone();
+    assert!(
+        memchr::memmem::find(&said, secret.as_bytes()).is_some(),
+        "the same key has the same fingerprint everywhere"
+    );
+}
+
+#[tokio::test]
+async fn a_key_has_the_age_of_its_first_use_whatever_comes_between() {
+    let fixture = with(keys(&["aa"])).await;
+    let note = async |micros| {
+        let clock = Clock::from_fn(move || ingest::time::Timestamp::from_micros(micros));
+        FirstUse { store: fixture.store.clone(), clock }.note().await.unwrap();
+        let inventory = fixture.store.inventory().await.unwrap();
+        inventory.resources[0]
+            .configured
+            .iter()
+            .map(|key| key.first_used.map(|at| at.micros()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(note(1_000_000).await, [Some(1_000_000), None], "a key of its own, and identity");
+    fixture.config.send_replace(keys(&["bb", "aa"]));
+    assert_eq!(note(2_000_000).await, [Some(2_000_000), Some(1_000_000), None]);
+    fixture.config.send_replace(keys(&["aa", "bb"]));
+    assert_eq!(note(3_000_000).await, [Some(1_000_000), Some(2_000_000), None]);
 }

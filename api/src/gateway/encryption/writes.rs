@@ -142,6 +142,11 @@ impl KeyWrites {
         }))
     }
 
+    /// The name of this instance.
+    pub(super) fn instance(&self) -> &str {
+        &self.0.instance
+    }
+
     /// One use of a key. When this returns well, the use is in the store's sum for ever.
     pub(super) async fn take(&self, key: &KeyTag) -> Result<(), StoreError> {
         loop {
