@@ -15,7 +15,7 @@ use ingest::{
         local::LocalLog,
     },
     recorder,
-    relay::{Delivered, Failing, Relay},
+    relay::{self, Delivered, Failing, Relay},
 };
 use tokio::sync::watch;
 
@@ -108,7 +108,11 @@ impl Engines<'_> {
         self.supervisor.spawn(Phase::Relay, "kafka", async move {
             let open = || KafkaLog::open(options.clone());
             let passing = |e: &LogError| matches!(e, LogError::Unavailable(_));
-            let Some(kafka) = connect("Kafka", stop.clone(), open, passing).await? else { return Ok(()) };
+            let opened = tokio::select! {
+                opened = connect("Kafka", stop.clone(), open, passing) => opened?,
+                never = relay::measure_lag(journal.clone()) => match never {},
+            };
+            let Some(kafka) = opened else { return Ok(()) };
             let kafka = Arc::new(kafka);
             if ack == Ack::Log {
                 check_replicas(&kafka).await?;

@@ -217,6 +217,12 @@ async fn engines_that_are_away_at_the_start_are_waited_for_while_intake_goes_on(
     }
     let at = ago(Duration::ZERO);
     assert_eq!(server.call().post("away", event("one", &at)).await.status(), StatusCode::OK);
+    eventually("the relay's lag is measured", async || {
+        let page = server.call().get("/metrics").send().await.unwrap().text().await.unwrap();
+        let lag = page.lines().find_map(|line| line.strip_prefix("muniment_relay_lag_records "))?;
+        (lag.parse::<f64>().unwrap() >= 1.0).then_some(())
+    })
+    .await;
 
     own.begin_again(&["kafka", "postgres"]);
     server.ready().await;

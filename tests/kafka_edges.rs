@@ -175,13 +175,15 @@ async fn a_range_that_retention_removes_ahead_of_a_slow_reader_is_told() {
 #[tokio::test]
 async fn a_topic_with_a_small_message_size_is_refused_with_what_to_set() {
     let brokers = engines::kafka();
-    let options = options(&brokers, 1);
-    create_topic(&admin(&brokers), &options.topic, 1, &[("max.message.bytes", "1048588")]).await;
-    let refused = KafkaLog::open(options).await.unwrap_err();
-    assert!(
-        matches!(&refused, LogError::Refused(text) if text.contains("1048588") && text.contains("max.message.bytes=17825792")),
-        "{refused}"
-    );
+    let (topic, dead_letter) = (options(&brokers, 1), options(&brokers, 1));
+    for (small, options) in [(topic.topic.clone(), topic), (dead_letter.dead_letter(), dead_letter)] {
+        create_topic(&admin(&brokers), &small, 1, &[("max.message.bytes", "1048588")]).await;
+        let refused = KafkaLog::open(options).await.unwrap_err();
+        let LogError::Refused(sentence) = refused else { panic!("{refused}") };
+        for part in [&*small, "1048588", "max.message.bytes=17825792"] {
+            assert!(sentence.contains(part), "{sentence}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ pub(crate) async fn measure(args: &Args) -> anyhow::Result<Vec<Line>> {
     let log = input.path().join("audit.log");
     let raw = input::log_file(&log, events)?;
     let (mut ours, mut loops, mut disk) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..args.rounds() {
+    for round in 0..args.rounds() {
         let folder = args.folder()?;
         let server = Server::start(folder.path(), &[]).await?;
         ours.push(events as f64 / import(&server, &log, events as u64).await?);
@@ -34,6 +34,7 @@ pub(crate) async fn measure(args: &Args) -> anyhow::Result<Vec<Line>> {
         let log = log.clone();
         let seconds = tokio::task::spawn_blocking(move || bare::embedded(&log, &ledger, &index)).await??;
         loops.push(events as f64 / seconds);
+        args.tell(round, ours[round], loops[round]);
     }
     Ok(vec![
         Line::new("embedded, import until all is searchable", Figure::PerSecond(median(ours)))

@@ -92,6 +92,11 @@ impl Args {
         self.full_or_quick(3, 1)
     }
 
+    /// Says how a round went: a whole run takes many minutes.
+    fn tell(&self, round: usize, ours: f64, beside: f64) {
+        eprintln!("round {} of {}: ours {ours:.0}/s, beside it {beside:.0}/s", round + 1, self.rounds());
+    }
+
     /// An empty folder for one measurement.
     fn folder(&self) -> anyhow::Result<tempfile::TempDir> {
         std::fs::create_dir_all(&self.dir).with_context(|| format!("cannot make {}", self.dir.display()))?;

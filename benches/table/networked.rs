@@ -45,6 +45,7 @@ pub(crate) async fn measure(args: &Args) -> anyhow::Result<Vec<Line>> {
         }
         database.drop().await?;
         loops.push(events as f64 / bare_loop(args, &topic, entries, postgres).await?);
+        args.tell(round, ours[round], loops[round]);
     }
     lines.insert(
         0,

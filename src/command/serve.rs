@@ -10,7 +10,6 @@ use anyhow::Result;
 use ingest::time::Clock;
 
 use crate::{
-    allocator,
     assemble::{self, Running},
     chronicle,
     config::Config,
@@ -27,7 +26,6 @@ use crate::{
 pub(crate) fn run(config: Config) -> Result<ExitCode> {
     telemetry::log(&config.settings)?;
     let metrics = telemetry::metrics()?;
-    allocator::limit_arenas();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let grace = Grace::of(config.settings.grace_period);
     let outcome = runtime.block_on(async {
@@ -41,12 +39,7 @@ pub(crate) fn run(config: Config) -> Result<ExitCode> {
 }
 
 async fn serve(running: Running, grace: Grace) -> Result<()> {
-    let Running { mut supervisor, data, journal, .. } = running;
-    let stop = supervisor.stop(Phase::Movers);
-    supervisor.spawn(Phase::Movers, "allocator", async move {
-        allocator::give_back(stop).await;
-        Ok(())
-    });
+    let Running { supervisor, data, journal, .. } = running;
     let clock = Clock::system();
     let outcome = supervisor.run(supervise::signals(), chronicle::stop(&journal, &clock), grace.tasks).await;
     data.unpublish();

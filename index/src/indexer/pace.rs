@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 const COMMIT_EVERY: Duration = Duration::from_millis(500);
 
 /// The same while there is a backlog, where freshness cannot be had but larger segments save merging.
-const COMMIT_BACKLOG_EVERY: Duration = Duration::from_secs(2);
+const COMMIT_BACKLOG_EVERY: Duration = Duration::from_secs(5);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -83,12 +83,12 @@ mod tests {
         let after = |millis| begun + Duration::from_millis(millis);
         pace.behind(true);
         pace.added(begun);
-        assert!(!pace.is_due(after(1_999)) && pace.is_due(after(2_000)));
-        assert!(pace.begin() && !pace.begin());
-        pace.done(Duration::from_secs(3));
-        pace.behind(false);
-        pace.added(after(2_000));
         assert!(!pace.is_due(after(4_999)) && pace.is_due(after(5_000)));
+        assert!(pace.begin() && !pace.begin());
+        pace.done(Duration::from_secs(7));
+        pace.behind(false);
+        pace.added(after(5_000));
+        assert!(!pace.is_due(after(11_999)) && pace.is_due(after(12_000)));
     }
 
     #[test]

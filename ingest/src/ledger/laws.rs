@@ -26,6 +26,7 @@ macro_rules! ledger_law_tests {
             a_batch_is_applied_whole_or_not_at_all
             an_id_that_is_there_already_changes_no_row
             an_id_twice_in_a_batch_is_one_row
+            a_retry_over_midnight_changes_no_row
             a_batch_from_another_position_is_fenced
             of_two_readers_one_moves_the_position
             what_was_seen_outlives_the_rows
@@ -162,6 +163,21 @@ pub async fn an_id_twice_in_a_batch_is_one_row<L: Ledger, G>(fresh: impl AsyncFn
     assert_eq!(ledger.get(&[one.envelope.id]).await.unwrap(), [one]);
     let boots = ledger.boots(always()).await.unwrap();
     assert_eq!((boots[0].seen.clone(), boots[0].duplicates), ((1..=2).collect(), 1));
+}
+
+/// Law 2, over midnight: a retry is journaled on the next day and belongs to its event's day.
+pub async fn a_retry_over_midnight_changes_no_row<L: Ledger, G>(fresh: impl AsyncFn() -> (L, G)) {
+    let (ledger, _keep) = fresh().await;
+    let mut first = record(1, 1, "2026-11-23T23:59:59.980000Z");
+    first.envelope.received_at = "2026-11-23T23:59:59.990000Z".parse().unwrap();
+    let mut retry = first.clone();
+    retry.envelope.seq = Seq(2);
+    retry.envelope.received_at = "2026-11-24T00:00:00.010000Z".parse().unwrap();
+    assert_eq!(first.envelope.received_at.day().plus(1), retry.envelope.received_at.day());
+    assert_eq!(apply(&ledger, &batch(0, 1, vec![first.clone()])).await, (1, 0));
+    assert_eq!(apply(&ledger, &batch(1, 2, vec![retry])).await, (0, 1));
+    assert_eq!(ledger.days().await.unwrap(), [("2026-11-23".parse().unwrap(), 1)]);
+    assert_eq!(ledger.get(&[first.envelope.id]).await.unwrap(), [first]);
 }
 
 /// Law 3.

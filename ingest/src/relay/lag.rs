@@ -1,6 +1,9 @@
 //! How far the log is behind the journal.
 
-use std::time::{Duration, Instant};
+use std::{
+    convert::Infallible,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     sync::watch,
@@ -19,7 +22,7 @@ use crate::{
 const EVERY: Duration = Duration::from_secs(1);
 
 /// Measures for ever, also while the log does not answer.
-pub(super) async fn watch(journal: Journal, delivered: watch::Receiver<Delivered>) {
+pub(super) async fn watch(journal: Journal, delivered: watch::Receiver<Delivered>) -> Infallible {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut seen = Ends::default();

@@ -10,8 +10,7 @@ use ingest::{
 
 use super::source::Source;
 
-/// Events of one request.
-/// The server tells of this many refused items one by one.
+/// Events of one request: as many refused items as the server tells of one by one.
 const MAX_EVENTS: usize = 1_000;
 
 /// Bytes of one request; one item may be larger.

@@ -57,7 +57,8 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Finds or creates the topic and checks that it can hold every event and keeps them.
+    /// Finds or creates the topic and checks that it can hold every event and keeps them. A dead-letter topic that is
+    /// there must hold every event too.
     ///
     /// # Errors
     /// `Unavailable` when no broker answers, `Refused` when the topic is not fit, with what to do about it.
@@ -65,6 +66,7 @@ impl Cluster {
         if self.id(&self.options.topic).await?.is_none() {
             self.create(&self.options.topic, self.options.partitions).await?;
         }
+        self.dead_letter_is_fit().await?;
         self.look().await
     }
 
@@ -73,11 +75,20 @@ impl Cluster {
     /// # Errors
     /// As [`Self::ensure`].
     pub(super) async fn ensure_dead_letter(&self) -> Result<(), LogError> {
-        let name = self.options.dead_letter();
-        match self.id(&name).await? {
-            Some(_) => Ok(()),
-            None => self.create(&name, 1).await,
+        if self.dead_letter_is_fit().await? {
+            return Ok(());
         }
+        self.create(&self.options.dead_letter(), 1).await
+    }
+
+    /// Whether the topic for entries that are no records exists; one that cannot hold the largest is refused.
+    async fn dead_letter_is_fit(&self) -> Result<bool, LogError> {
+        let name = self.options.dead_letter();
+        if self.id(&name).await?.is_none() {
+            return Ok(false);
+        }
+        holds_largest(&self.options, &name, &self.settings(&name).await?)?;
+        Ok(true)
     }
 
     /// Describes the topic and checks it, without creating it.
@@ -247,13 +258,6 @@ fn check(
     settings: &BTreeMap<String, String>,
 ) -> Result<(), LogError> {
     let topic = &options.topic;
-    let alter = |setting: &str, value: String| {
-        format!(
-            "`kafka-configs.sh --bootstrap-server {} --alter --entity-type topics --entity-name {topic} \
-             --add-config {setting}={value}`",
-            options.brokers
-        )
-    };
     if partitions < options.partitions {
         return Err(LogError::Refused(format!(
             "the topic {topic} has {partitions} partitions, {} are configured: configure {partitions}, or add some with \
@@ -261,20 +265,37 @@ fn check(
             options.partitions, options.brokers, options.partitions
         )));
     }
-    if let Some(largest) = number(settings, "max.message.bytes").filter(|&n| n < MAX_MESSAGE_BYTES as u64) {
-        return Err(LogError::Refused(format!(
-            "the topic {topic} takes messages of at most {largest} bytes (max.message.bytes), the largest event needs \
-             {MAX_MESSAGE_BYTES}: set it with {}",
-            alter("max.message.bytes", MAX_MESSAGE_BYTES.to_string())
-        )));
-    }
+    holds_largest(options, topic, settings)?;
     if settings.get("cleanup.policy").is_some_and(|policy| policy.contains("compact")) {
         return Err(LogError::Refused(format!(
             "the topic {topic} is compacted, which removes all but the last event of each source: set it with {}",
-            alter("cleanup.policy", "delete".to_owned())
+            alter(options, topic, "cleanup.policy=delete")
         )));
     }
     Ok(())
+}
+
+fn holds_largest(
+    options: &KafkaOptions,
+    topic: &str,
+    settings: &BTreeMap<String, String>,
+) -> Result<(), LogError> {
+    match number(settings, "max.message.bytes").filter(|&n| n < MAX_MESSAGE_BYTES as u64) {
+        Some(largest) => Err(LogError::Refused(format!(
+            "the topic {topic} takes messages of at most {largest} bytes (max.message.bytes), the largest event needs \
+             {MAX_MESSAGE_BYTES}: set it with {}",
+            alter(options, topic, &format!("max.message.bytes={MAX_MESSAGE_BYTES}"))
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// The command that changes a topic's setting.
+fn alter(options: &KafkaOptions, topic: &str, setting: &str) -> String {
+    format!(
+        "`kafka-configs.sh --bootstrap-server {} --alter --entity-type topics --entity-name {topic} --add-config {setting}`",
+        options.brokers
+    )
 }
 
 #[cfg(test)]
