@@ -11,6 +11,7 @@ mod blank;
 mod columns;
 mod database;
 mod embedded;
+mod encryption;
 mod figures;
 mod freshness;
 mod input;
@@ -70,6 +71,8 @@ enum Row {
     Networked,
     /// From sending to finding under a steady load
     Freshness,
+    /// Encrypting values, by provider
+    Encryption,
     /// Memory under a steady load, on the embedded engines
     Memory,
     /// The same on Kafka and Postgres
@@ -120,6 +123,7 @@ async fn main() -> anyhow::Result<()> {
             Row::Embedded => embedded::measure(&args).await,
             Row::Networked => networked::measure(&args).await,
             Row::Freshness => freshness::measure(&args).await,
+            Row::Encryption => encryption::measure(&args).await,
             Row::Memory => memory::measure(&args).await,
             Row::MemoryNetworked => memory::networked(&args).await,
         }?);

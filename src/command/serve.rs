@@ -14,9 +14,7 @@ use crate::{
     chronicle,
     config::Config,
     grace::Grace,
-    kubeconfig,
-    supervise::{self, Phase},
-    telemetry,
+    kubeconfig, supervise, telemetry,
 };
 
 /// Runs the server.
