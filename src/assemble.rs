@@ -4,8 +4,8 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use api::{
-    events::Search,
-    gateway::serve::Gateway,
+    access::{Access, uses::Uses},
+    gateway::{refusals::Refusals, serve::Gateway},
     health::{Check, Health},
     intake::{Bounds, Intake, delivery::Delivery},
     keys::Keys,
@@ -13,6 +13,7 @@ use api::{
     prometheus::MetricsPage,
     rebuild::Rebuilder,
     routes::{Api, QueryRole},
+    search::Search,
     server::{self, Listener},
     tail::Followers,
     tokens::{Tokens, store::Store},
@@ -111,8 +112,10 @@ pub(crate) async fn assemble(settings: Settings, metrics: MetricsPage, clock: Cl
     let tokens = parts.tokens().await?;
     let redactors = redactors(rules, &key);
     let intake = parts.intake(&redactors, &key)?;
-    let gateway = parts.gateway(&tokens, &redactors, policy.as_ref(), encryption, identities);
+    let refusals = parts.refusals();
+    let gateway = parts.gateway(&tokens, &redactors, policy.as_ref(), (encryption, identities), &refusals);
     let (gateway, keys) = gateway.await?.unzip();
+    let access = parts.access(tokens, gateway.as_ref(), refusals, &redactors);
     parts.chronicle(redactors, policy);
     parts.recorder();
     let index = parts.indexer().await?;
@@ -121,7 +124,7 @@ pub(crate) async fn assemble(settings: Settings, metrics: MetricsPage, clock: Cl
         .filter(|_| parts.settings.runs(Role::Query))
         .map(|(index, rebuilder)| parts.query(index, rebuilder));
     let url = url_of(listener.address());
-    let api = Api { tokens, health: parts.health(), metrics, intake, gateway, keys, query };
+    let api = Api { access, health: parts.health(), metrics, intake, gateway, keys, query };
     parts.listen(listener, api, tls);
     let serves_cluster = parts.settings.runs(Role::Gateway);
     if serves_cluster {
@@ -260,8 +263,8 @@ impl Parts {
         tokens: &Tokens,
         redactors: &Redactors,
         policy: Option<&Watched<Loaded>>,
-        encryption: Encryption,
-        identities: Identities,
+        (encryption, identities): (Encryption, Identities),
+        refusals: &Refusals,
     ) -> Result<Option<(Gateway, Keys)>> {
         if !self.settings.runs(Role::Gateway) {
             return Ok(None);
@@ -273,6 +276,7 @@ impl Parts {
             clock: self.clock.clone(),
             journal: self.journal.clone(),
             tokens: tokens.clone(),
+            refusals: refusals.clone(),
             redactor: redactors.subscribe(),
             policy: policy.map(Watched::subscribe),
             supervisor: &mut self.supervisor,
@@ -281,10 +285,37 @@ impl Parts {
         cluster.start(encryption, identities).await.map(Some)
     }
 
-    /// The rules are in force where events come in or are made, the policy in every process that was given one.
+    /// Counts who is refused, at the gateway and elsewhere.
+    fn refusals(&mut self) -> Refusals {
+        let refusals = Refusals::new(self.journal.clone(), self.clock.clone());
+        let (counted, stop) = (refusals.clone(), self.supervisor.stop(Phase::Movers));
+        self.supervisor.spawn(Phase::Movers, "refusals", async move {
+            counted.run(&stop).await;
+            Ok(())
+        });
+        refusals
+    }
+
+    /// What guards our own interface, and records its uses.
+    fn access(
+        &mut self,
+        tokens: Tokens,
+        gateway: Option<&Gateway>,
+        refusals: Refusals,
+        redactors: &Redactors,
+    ) -> Access {
+        let (uses, writer) = Uses::new(self.journal.clone(), redactors.subscribe(), self.clock.clone());
+        let stop = self.supervisor.stop(Phase::Movers);
+        self.supervisor.spawn(Phase::Movers, "uses", async move {
+            writer.run(&stop).await;
+            Ok(())
+        });
+        let door = gateway.map(|gateway| gateway.door().clone());
+        Access { tokens, door, own: self.settings.cluster_name.as_arc().clone(), refusals, uses }
+    }
+
+    /// The rules are in force in every process, each of which records uses; the policy where one was given.
     fn chronicle(&mut self, redactors: Redactors, policy: Option<Watched<Loaded>>) {
-        let redactors =
-            [Role::Gateway, Role::Intake].iter().any(|role| self.settings.runs(*role)).then_some(redactors);
         let chronicle = Chronicle::open(&self.data, self.journal.clone(), self.clock.clone());
         let stop = self.supervisor.stop(Phase::Movers);
         self.supervisor.spawn(Phase::Movers, "chronicle", async move {
@@ -376,8 +407,7 @@ impl Parts {
 
     fn query(&mut self, index: Index, rebuilder: Rebuilder) -> QueryRole {
         let stop = self.supervisor.stop(Phase::Edge);
-        let search =
-            Search { index, ledger: self.ledger.clone(), log: self.log.clone(), clock: self.clock.clone() };
+        let search = Search::new(index, self.ledger.clone(), self.log.clone(), self.clock.clone());
         QueryRole { search, followers: Followers::new(stop), rebuilder }
     }
 

@@ -84,15 +84,11 @@ impl Chronicle {
     /// `stop`.
     pub(crate) async fn run(
         self,
-        redactors: Option<Watched<RuleSet, Redactor>>,
+        redactors: Watched<RuleSet, Redactor>,
         policy: Option<Watched<Loaded>>,
         stop: &CancellationToken,
     ) {
-        let rules = async {
-            if let Some(redactors) = redactors {
-                self.follow(redactors, Subject::Rules, stop).await;
-            }
-        };
+        let rules = self.follow(redactors, Subject::Rules, stop);
         let policy = async {
             if let Some(policy) = policy {
                 self.follow(policy, Subject::Policy, stop).await;

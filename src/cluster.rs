@@ -50,6 +50,8 @@ pub(crate) struct Cluster<'p> {
     pub(crate) journal: Journal,
     /// Who is known by tokens of our own.
     pub(crate) tokens: Tokens,
+    /// Counts who is refused.
+    pub(crate) refusals: Refusals,
     /// What redacts, as the rules in force say.
     pub(crate) redactor: watch::Receiver<Arc<Redactor>>,
     /// The audit policy in force, where one was given.
@@ -174,22 +176,16 @@ impl Cluster<'_> {
     }
 
     fn door(
-        &mut self,
+        &self,
         sources: Sources,
         accounts: Arc<ServiceAccounts>,
         roles: watch::Receiver<Arc<Snapshot>>,
     ) -> Door {
-        let refusals = Refusals::new(self.journal.clone(), self.clock.clone());
-        let (counted, stop) = (refusals.clone(), self.supervisor.stop(Phase::Movers));
-        self.supervisor.spawn(Phase::Movers, "refusals", async move {
-            counted.run(&stop).await;
-            Ok(())
-        });
         Door {
             authenticator: Authenticator::new(self.tokens.clone(), sources, self.clock.clone()),
             accounts,
             limits: Limits::new(bounds(&self.settings.access), Ticks::system()),
-            refusals,
+            refusals: self.refusals.clone(),
             roles,
         }
     }

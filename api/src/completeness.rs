@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
-use axum::{Json, extract::State, response::IntoResponse};
+use axum::{Extension, Json, extract::State, response::IntoResponse};
 use index::ALL_TIME;
 use ingest::{
     ledger::{BootSummary, Gap},
@@ -11,7 +11,7 @@ use ingest::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{asked::Query, errors::ApiError, events::Search, when};
+use crate::{access::Results, asked::Query, errors::ApiError, search::Search, when};
 
 /// The query of `GET /v1/completeness`.
 #[derive(Debug, Default, Deserialize)]
@@ -66,7 +66,7 @@ pub(crate) async fn completeness(
     State(search): State<Search>,
     Query(asked): Query<CompletenessQuery>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let range = when::range(asked.from.as_deref(), asked.to.as_deref(), search.clock.now())?;
+    let range = when::range(asked.from.as_deref(), asked.to.as_deref(), search.now())?;
     let ledger = search.ledger()?;
     let boots = ledger.boots(range.clone()).await?;
     // The boot that tells where one ended may have begun after the range.
@@ -84,7 +84,8 @@ pub(crate) async fn completeness(
         }
     }
     let known = Known { ends, absent, gaps: ledger.gaps().await? };
-    Ok(Json(answer(boots, known, &range)))
+    let answer = answer(boots, known, &range);
+    Ok((Extension(Results(answer.boots.len() as u64)), Json(answer)))
 }
 
 /// A boot of a source.

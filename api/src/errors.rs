@@ -11,7 +11,7 @@ use ingest::journal::AppendError;
 use ingest::ledger::LedgerError;
 use serde_json::{Map, Value, json};
 
-use crate::tokens::TokenError;
+use crate::{gateway::status::Status, tokens::TokenError};
 
 /// What a caller is told to wait when the journal is full: long enough for the relay to make room.
 const RETRY_AFTER_SECONDS: u32 = 2;
@@ -81,6 +81,11 @@ impl ApiError {
         matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
     }
 
+    /// The message for people.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The status of the answer.
     pub fn status(&self) -> StatusCode {
         self.status
@@ -109,6 +114,25 @@ impl IntoResponse for ApiError {
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |e| e.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+impl From<Status> for ApiError {
+    /// What the gateway's door says, in the form of our own interface.
+    fn from(status: Status) -> Self {
+        let code = match status.code {
+            401 => "unauthorized",
+            403 => "forbidden",
+            429 => "busy",
+            503 => "unavailable",
+            _ => "bad_request",
+        };
+        let http = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let error = Self::new(http, code, status.message);
+        match status.details.map_or(0, |details| details.retry_after_seconds) {
+            0 => error,
+            seconds => error.retry_after(seconds),
+        }
+    }
 }
 
 impl From<AppendError> for ApiError {

@@ -1,29 +1,28 @@
 //! `GET /v1/events` and `GET /v1/events/{id}`: found records, with the exact bytes of their events.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     http::header,
     response::{IntoResponse, Response},
 };
-use index::{Cursor, Index, MAX_LIMIT, Partial, QUERY_TIME, SearchError, SearchRequest};
+use index::{Cursor, MAX_LIMIT, Partial, QUERY_TIME, SearchError, SearchRequest};
 use ingest::{
     event::EventView,
-    ledger::Ledger,
-    log::Log,
     record::{Record, RecordId},
-    time::{Clock, Timestamp},
+    time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
+    access::{Results, Scope},
     asked::{Path, Query},
     errors::ApiError,
     fetched::{Fetched, PENDING_WAIT},
-    later::Later,
+    search::Search,
     when,
 };
 
@@ -34,39 +33,6 @@ const DEFAULT_LIMIT: usize = 100;
 /// client of its own making send under one audit id and one time of arrival has no bound.
 const MAX_STAGES: usize = 50;
 
-/// Answers queries. Clones are handles of the same.
-#[derive(Clone)]
-pub struct Search {
-    /// Where records are found.
-    pub index: Index,
-    /// Where they are.
-    pub ledger: Later<Arc<dyn Ledger>>,
-    /// What the index and the ledger are fed from.
-    pub log: Later<Arc<dyn Log>>,
-    /// What `now` in a query means.
-    pub clock: Clock,
-}
-
-impl fmt::Debug for Search {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Search")
-    }
-}
-
-impl Search {
-    /// The ledger, when it is connected.
-    pub(crate) fn ledger(&self) -> Result<Arc<dyn Ledger>, ApiError> {
-        self.ledger.get().ok_or_else(|| {
-            ApiError::unavailable("ledger_unavailable", "the ledger's database is not connected yet")
-        })
-    }
-
-    /// Reads a query as of now.
-    pub(crate) fn parse(&self, text: &str) -> Result<index::query::Query, ApiError> {
-        Ok(index::query::parse(text, self.clock.now())?)
-    }
-}
-
 /// One record as the interface gives it.
 #[derive(Debug, Serialize)]
 pub struct Item {
@@ -74,7 +40,9 @@ pub struct Item {
     cluster: Arc<str>,
     source: Arc<str>,
     boot: String,
-    seq: u64,
+    /// Only for whoever sees everything: it tells how many records there are of others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq: Option<u64>,
     received_at: Timestamp,
     kind: &'static str,
     at: Timestamp,
@@ -85,7 +53,7 @@ pub struct Item {
 }
 
 impl Item {
-    pub(crate) fn new(record: &Record) -> Result<Self, ApiError> {
+    pub(crate) fn new(record: &Record, scope: &Scope) -> Result<Self, ApiError> {
         let envelope = &record.envelope;
         let event = serde_json::from_slice(&record.event).map_err(|e| ApiError::internal(&e))?;
         Ok(Self {
@@ -93,7 +61,7 @@ impl Item {
             cluster: envelope.cluster.clone(),
             source: envelope.source.clone(),
             boot: envelope.boot.to_string(),
-            seq: envelope.seq.0,
+            seq: scope.is_everything().then_some(envelope.seq.0),
             received_at: envelope.received_at,
             kind: envelope.kind.as_str(),
             at: envelope.at,
@@ -132,10 +100,11 @@ pub(crate) struct ListQuery {
 
 pub(crate) async fn list(
     State(search): State<Search>,
+    scope: Scope,
     Query(asked): Query<ListQuery>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let filter = search.parse(&asked.q)?;
-    let range = when::range(asked.from.as_deref(), asked.to.as_deref(), search.clock.now())?;
+    let filter = search.parse(&asked.q, &scope)?;
+    let range = when::range(asked.from.as_deref(), asked.to.as_deref(), search.now())?;
     let limit = asked.limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {
         return Err(ApiError::bad_request("bad_limit", format!("limit is a number from 1 to {MAX_LIMIT}")));
@@ -148,25 +117,35 @@ pub(crate) async fn list(
         .transpose()
         .map_err(SearchError::from)?;
     let request = SearchRequest { range, limit, cursor, time: QUERY_TIME };
-    let found = search.index.search(&filter, request).await?;
+    let found = search.find(&filter, request).await?;
     let fetched = search.fetch(&found.hits, &mut None, PENDING_WAIT).await?;
     // A page that ends early is followed by one that begins with what this one did not get to.
-    let next = found.hits.get(fetched.done).map(|hit| Cursor::at(hit, &filter)).or(found.next);
-    Ok(Json(page(&fetched, next, found.partial)?))
+    let next = found.hits.get(fetched.done).map(|hit| Cursor::at(hit, filter.query())).or(found.next);
+    let results = Extension(Results(fetched.records.len() as u64));
+    Ok((results, Json(page(&fetched, next, found.partial, &scope)?)))
 }
 
-fn page(fetched: &Fetched, next: Option<Cursor>, partial: Option<Partial>) -> Result<EventsPage, ApiError> {
+fn page(
+    fetched: &Fetched,
+    next: Option<Cursor>,
+    partial: Option<Partial>,
+    scope: &Scope,
+) -> Result<EventsPage, ApiError> {
     let pending = fetched.pending.map(|_| Partial::Pending);
     let gone = (!fetched.gone.is_empty()).then_some(Partial::Gone);
     let reason = partial.or(pending).or(gone);
     Ok(EventsPage {
-        items: fetched.records.iter().map(Item::new).collect::<Result<_, _>>()?,
+        items: items(&fetched.records, scope)?,
         next: next.map(|cursor| cursor.to_string()),
         partial: reason.is_some(),
         reason: reason.map(|r| r.as_str().to_owned()),
         pending: fetched.pending.iter().map(ToString::to_string).collect(),
         gone: fetched.gone.iter().map(ToString::to_string).collect(),
     })
+}
+
+fn items(records: &[Record], scope: &Scope) -> Result<Vec<Item>, ApiError> {
+    records.iter().map(|record| Item::new(record, scope)).collect()
 }
 
 /// The query of `GET /v1/events/{id}`.
@@ -202,18 +181,24 @@ struct OneAnswer {
 
 pub(crate) async fn one(
     State(search): State<Search>,
+    scope: Scope,
     Path(id): Path<String>,
     Query(options): Query<OneQuery>,
 ) -> Result<Response, ApiError> {
     let missing = || ApiError::not_found(format!("there is no record {id:?}"));
     let key = RecordId(id.parse().map_err(|_| missing())?);
-    let record = search.ledger()?.get(&[key]).await?.pop().ok_or_else(missing)?;
-    if options.raw()? {
-        return Ok(([(header::CONTENT_TYPE, "application/json")], record.event).into_response());
+    let is_raw = options.raw()?;
+    // One that the caller may not see is not there.
+    let found = search.ledger()?.get(&[key]).await?.pop();
+    let record = found.filter(|record| scope.holds(record)).ok_or_else(missing)?;
+    if is_raw {
+        let results = Extension(Results(1));
+        return Ok((results, [(header::CONTENT_TYPE, "application/json")], record.event).into_response());
     }
-    let Stages { records, more } = search.stages(&record).await?;
-    let stages = records.iter().map(Item::new).collect::<Result<_, _>>()?;
-    Ok(Json(OneAnswer { item: Item::new(&record)?, stages, more }).into_response())
+    let Stages { records, more } = search.stages(&record, &scope).await?;
+    let results = Extension(Results(records.len() as u64));
+    let stages = items(&records, &scope)?;
+    Ok((results, Json(OneAnswer { item: Item::new(&record, &scope)?, stages, more })).into_response())
 }
 
 /// The records of one request, as many as one answer gives.
@@ -224,12 +209,12 @@ struct Stages {
 
 impl Search {
     /// The records of one request: the same cluster, audit id and time of arrival. A client may use an audit id twice.
-    async fn stages(&self, record: &Record) -> Result<Stages, ApiError> {
+    async fn stages(&self, record: &Record, scope: &Scope) -> Result<Stages, ApiError> {
         let Some(request) = RequestKey::of(record) else {
             return Ok(Stages { records: vec![record.clone()], more: false });
         };
-        let query = self.parse(&request.query(&record.envelope.cluster))?;
-        let found = self.index.search(&query, SearchRequest::newest(MAX_STAGES)).await?;
+        let query = self.parse(&request.query(&record.envelope.cluster), scope)?;
+        let found = self.find(&query, SearchRequest::newest(MAX_STAGES)).await?;
         let fetched = self.fetch(&found.hits, &mut None, PENDING_WAIT).await?;
         let is_short = fetched.done < found.hits.len() || !fetched.gone.is_empty();
         let more = found.next.is_some() || found.partial.is_some() || is_short;

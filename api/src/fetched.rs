@@ -12,7 +12,7 @@ use ingest::{
     record::{Record, RecordId},
 };
 
-use crate::{errors::ApiError, events::Search};
+use crate::{errors::ApiError, search::Search};
 
 /// How long one request waits for a record that is indexed and not yet in the ledger. The two are fed from the same
 /// log and are rarely further apart.
@@ -143,7 +143,7 @@ impl Search {
 
     /// Nothing while the log does not answer: then what is missing may still come.
     async fn log_end(&self) -> Option<LogEnd> {
-        let log: Arc<_> = self.log.get()?;
+        let log: Arc<_> = self.log()?;
         let measure = async {
             // A log that is replaced between the two is noticed by the ledger's being at another one.
             let id = log.id().await.ok()?;

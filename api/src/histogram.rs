@@ -2,12 +2,18 @@
 
 use std::time::Duration;
 
-use axum::{Json, extract::State, response::IntoResponse};
+use axum::{Extension, Json, extract::State, response::IntoResponse};
 use index::{Histogram, HistogramRequest, QUERY_TIME};
 use ingest::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{asked::Query, errors::ApiError, events::Search, when};
+use crate::{
+    access::{Results, Scope},
+    asked::Query,
+    errors::ApiError,
+    search::Search,
+    when,
+};
 
 /// The length of a bucket when the caller does not say.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(3_600);
@@ -41,13 +47,15 @@ struct Bucket {
 
 pub(crate) async fn histogram(
     State(search): State<Search>,
+    scope: Scope,
     Query(asked): Query<HistogramQuery>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let filter = search.parse(&asked.q)?;
-    let range = when::range(asked.from.as_deref(), asked.to.as_deref(), search.clock.now())?;
+    let filter = search.parse(&asked.q, &scope)?;
+    let range = when::range(asked.from.as_deref(), asked.to.as_deref(), search.now())?;
     let interval = interval(asked.interval.as_deref())?;
     let request = HistogramRequest { range, interval, time: QUERY_TIME };
-    Ok(Json(answer(search.index.histogram(&filter, request).await?)))
+    let counted = search.count(&filter, request).await?;
+    Ok((Extension(Results(counted.total)), Json(answer(counted))))
 }
 
 fn interval(text: Option<&str>) -> Result<Duration, ApiError> {

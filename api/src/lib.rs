@@ -1,8 +1,8 @@
 //! The HTTP surface: intake, queries, tokens, health, metrics. It knows which backends are behind the traits of
 //! `ingest` as little as its callers do.
 
+pub mod access;
 mod asked;
-pub mod auth;
 pub mod cluster;
 pub mod completeness;
 mod connections;
@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod prometheus;
 pub mod rebuild;
 pub mod routes;
+pub mod search;
 pub mod server;
 pub mod tail;
 pub mod tls;

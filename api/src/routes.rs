@@ -8,16 +8,16 @@ use axum::{
 };
 
 use crate::{
-    completeness, events, events::Search, gateway::serve::Gateway, health, health::Health, histogram, intake,
+    access::Access, completeness, events, gateway::serve::Gateway, health, health::Health, histogram, intake,
     intake::Intake, keys, keys::Keys, prometheus, prometheus::MetricsPage, rebuild, rebuild::Rebuilder,
-    server::note_route, tail, tail::Followers, token_routes, tokens::Tokens,
+    search::Search, server::note_route, tail, tail::Followers, token_routes, tokens::Tokens,
 };
 
 /// What the routes need. A role that this process does not run is `None`, and its routes are not there.
 #[derive(Clone, Debug)]
 pub struct Api {
-    /// Who may call.
-    pub tokens: Tokens,
+    /// Who may call, and what for.
+    pub access: Access,
     /// `/readyz`.
     pub health: Health,
     /// `/metrics`.
@@ -54,7 +54,7 @@ macro_rules! part {
     };
 }
 
-part!(Tokens, api => api.tokens.clone());
+part!(Tokens, api => api.access.tokens.clone());
 part!(Health, api => api.health.clone());
 part!(MetricsPage, api => api.metrics.clone());
 

@@ -23,7 +23,7 @@ use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer};
 use tracing::Instrument;
 
 use crate::{
-    auth,
+    access,
     connections::{MAX_CONNECTIONS, Places},
     early,
     errors::ApiError,
@@ -108,7 +108,7 @@ impl Listener {
 
 /// The whole HTTP surface.
 pub fn router(api: Api) -> Router {
-    let tokens = api.tokens.clone();
+    let access = api.access.clone();
     let gateway = api.gateway.clone();
     Routes::of(&api)
         .into_router()
@@ -117,7 +117,7 @@ pub fn router(api: Api) -> Router {
         .with_state(api)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(CompressionLayer::new())
-        .layer(middleware::from_fn_with_state(tokens, auth::require_token))
+        .layer(middleware::from_fn_with_state(access, access::guard))
         .layer(middleware::from_fn_with_state(gateway, entry::divert))
         .layer(CatchPanicLayer::custom(|_| {
             ApiError::new(

@@ -7,25 +7,28 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
+    Extension,
     extract::State,
-    http::HeaderMap,
+    http::{HeaderMap, StatusCode},
     response::{
         IntoResponse, Sse,
         sse::{Event, KeepAlive},
     },
 };
 use futures::{Stream, stream};
-use index::{Commit, QUERY_TIME, TailPage, TailToken, query};
+use index::{Commit, TailPage, TailToken};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    access::{Caller, Scope, scope::Narrowed},
     asked::Query,
     errors::ApiError,
-    events::{Item, Search},
+    events::Item,
     fetched::{LogEnd, PENDING_WAIT},
+    search::Search,
 };
 
 /// Clients that follow at once. Each costs one query for every commit of the index, twice a second under load.
@@ -36,6 +39,9 @@ const PART: usize = 200;
 
 /// How often something is sent when nothing arrives, so that neither side takes the other for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// What following is to roles.
+const VERB: &str = "watch";
 
 /// Bounds how many follow, and ends them when the process stops.
 #[derive(Clone, Debug)]
@@ -62,10 +68,12 @@ pub(crate) struct TailQuery {
 pub(crate) async fn tail(
     State(search): State<Search>,
     State(followers): State<Followers>,
+    Extension(caller): Extension<Caller>,
+    scope: Scope,
     Query(asked): Query<TailQuery>,
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, ApiError> {
-    let query = search.parse(&asked.q)?;
+    let query = search.parse(&asked.q, &scope)?;
     let token = match headers.get("last-event-id").and_then(|id| id.to_str().ok()) {
         Some(id) => id.parse().map_err(|_| {
             ApiError::bad_request(
@@ -73,15 +81,15 @@ pub(crate) async fn tail(
                 "the Last-Event-ID does not read: leave it out to begin now",
             )
         })?,
-        None => search.index.tail_from(search.clock.now()),
+        None => search.tail_from_now(),
     };
     let place = followers
         .places
         .clone()
         .try_acquire_owned()
         .map_err(|_| ApiError::too_much("busy", format!("{MAX_FOLLOWERS} clients follow already")))?;
-    let commits = search.index.commits();
-    let following = Following { search, query, token, unsent: None, commits, _place: place };
+    let commits = search.commits();
+    let following = Following { search, caller, scope, query, token, unsent: None, commits, _place: place };
     let stop = followers.stop.clone();
     let stream = futures::StreamExt::take_until(following.stream(), async move { stop.cancelled().await });
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
@@ -90,7 +98,10 @@ pub(crate) async fn tail(
 /// One client.
 struct Following {
     search: Search,
-    query: query::Query,
+    caller: Caller,
+    /// What it could see when it began.
+    scope: Scope,
+    query: Narrowed,
     /// Where the next part begins.
     token: TailToken,
     /// The last part, while not all of it was sent.
@@ -128,7 +139,15 @@ impl Following {
             Some(part) => part,
             None => Part { page: self.found().await?, done: 0, end: None },
         };
-        let events = part.messages(&self.search).await?;
+        // What is taken from a role is not given any more, nor is anything of before given under another one.
+        if self.caller.scope(VERB) != self.scope {
+            return Err(ApiError::new(
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                "what the caller may see has changed",
+            ));
+        }
+        let events = part.messages(&self.search, &self.scope).await?;
         if part.done < part.page.hits.len() {
             self.unsent = Some(part);
         }
@@ -140,7 +159,7 @@ impl Following {
         loop {
             // What is committed while the query runs is seen by the next one.
             self.commits.borrow_and_update();
-            let page = self.search.index.tail(&self.query, self.token, PART, QUERY_TIME).await?;
+            let page = self.search.follow(&self.query, self.token, PART).await?;
             self.token = page.token;
             if !page.hits.is_empty() || page.partial.is_some() {
                 return Ok(page);
@@ -162,7 +181,7 @@ struct Part {
 
 impl Part {
     /// The messages of what the ledger has, up to the first record that it does not have yet.
-    async fn messages(&mut self, search: &Search) -> Result<Vec<Event>, ApiError> {
+    async fn messages(&mut self, search: &Search, scope: &Scope) -> Result<Vec<Event>, ApiError> {
         let left = &self.page.hits[self.done..];
         let mut fetched = search.fetch(left, &mut self.end, Duration::ZERO).await?;
         if let (0, [first, ..]) = (fetched.done, left) {
@@ -171,7 +190,8 @@ impl Part {
         self.done += fetched.done;
         let mut events = Vec::with_capacity(fetched.records.len() + 2);
         for record in &fetched.records {
-            let item = serde_json::to_string(&Item::new(record)?).map_err(|e| ApiError::internal(&e))?;
+            let item =
+                serde_json::to_string(&Item::new(record, scope)?).map_err(|e| ApiError::internal(&e))?;
             events.push(Event::default().event("event").data(item));
         }
         if !fetched.gone.is_empty() {
@@ -186,7 +206,9 @@ impl Part {
         // A message's id says that it and everything before it was taken, so only the last one of a part has one.
         Ok(match events.pop() {
             Some(last) => {
-                events.push(last.id(self.page.token_after(self.done).to_string()));
+                let token = self.page.token_after(self.done);
+                let token = if scope.is_everything() { token } else { token.veiled() };
+                events.push(last.id(token.to_string()));
                 events
             }
             None => vec![Event::default().comment("waiting for the ledger")],

@@ -1,7 +1,7 @@
 //! `/v1/tokens`: making, listing and revoking tokens.
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::{State, rejection::JsonRejection},
     http::StatusCode,
     response::IntoResponse,
@@ -11,6 +11,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
+    access::{Caller, Results},
     asked::Path,
     errors::ApiError,
     tokens::{Scope, Token, Tokens},
@@ -61,15 +62,17 @@ pub struct CreateToken {
 
 pub(crate) async fn list(State(tokens): State<Tokens>) -> impl IntoResponse {
     let items: Vec<TokenView> = tokens.list().into_iter().map(TokenView::from).collect();
-    Json(json!({ "items": items }))
+    (Extension(Results(items.len() as u64)), Json(json!({ "items": items })))
 }
 
 pub(crate) async fn create(
     State(tokens): State<Tokens>,
+    Extension(caller): Extension<Caller>,
     body: Result<Json<CreateToken>, JsonRejection>,
 ) -> Result<impl IntoResponse, ApiError> {
     let Json(asked) = body?;
     let scope: Scope = asked.scope.parse().map_err(|e| ApiError::bad_request("bad_scope", format!("{e}")))?;
+    caller.may_give(&scope)?;
     if asked.label.len() > MAX_LABEL_BYTES {
         let message = format!("a label has at most {MAX_LABEL_BYTES} bytes");
         return Err(ApiError::bad_request("bad_label", message));

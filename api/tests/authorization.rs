@@ -6,7 +6,11 @@
 #[path = "support/parts.rs"]
 mod parts;
 
-use api::{auth::OPEN, routes::Routes, server::router};
+use api::{
+    access::{OPEN, table::TABLE},
+    routes::Routes,
+    server::router,
+};
 use axum::{
     Router,
     body::Body,
@@ -83,4 +87,28 @@ async fn a_token_is_good_while_the_database_is_away() {
     assert_eq!(status(&router, &Method::GET, "/metrics", Some(secret.expose())).await, StatusCode::OK);
     let list = status(&router, &Method::GET, "/v1/completeness", Some(secret.expose())).await;
     assert_eq!(list, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn every_route_and_method_has_a_row_that_says_what_it_needs() {
+    let folder = tempfile::tempdir().unwrap();
+    let (secret, kept) = token("client", 1);
+    let api = api(folder.path(), &[kept]);
+    let (paths, router) = (Routes::of(&api).paths().to_vec(), router(api));
+    let has_row = |path: &str, method: &Method| {
+        let method = if *method == Method::HEAD { "GET" } else { method.as_str() };
+        TABLE.iter().any(|row| row.path == path && row.method == method)
+    };
+    for path in &paths {
+        let asked = path.replace("{cluster}", "mine").replace("{id}", &uuid::Uuid::nil().to_string());
+        for method in METHODS.iter().chain(&[Method::PATCH]) {
+            let answered = status(&router, method, &asked, Some(secret.expose())).await;
+            let is_taken = answered != StatusCode::METHOD_NOT_ALLOWED;
+            assert_eq!(is_taken, has_row(path, method), "{method} {path} is answered with {answered}");
+        }
+    }
+    for row in &TABLE {
+        let is_there = paths.contains(&row.path) || row.path.starts_with("/v1/keys");
+        assert!(is_there, "{row:?} is of no route");
+    }
 }

@@ -51,12 +51,21 @@ pub(crate) fn compile(
     fields: &Fields,
     budget: &Budget,
 ) -> Result<Box<dyn Engine>, CompileError> {
-    Compiler { fields, budget }.expr(&query.filter)
+    let mut compiler = Compiler { fields, budget, within: None };
+    if query.is_over_all() {
+        return compiler.expr(&query.filter);
+    }
+    let within: Arc<dyn Engine> = compiler.expr(&query.within)?.into();
+    compiler.within = Some(within.clone());
+    let filter = compiler.expr(&query.filter)?;
+    Ok(Box::new(BooleanQuery::intersection(vec![within.box_clone(), filter])))
 }
 
 struct Compiler<'c> {
     fields: &'c Fields,
     budget: &'c Budget,
+    /// What holds for every record that is there for the query: nothing is read, and nothing said, for any other.
+    within: Option<Arc<dyn Engine>>,
 }
 
 type Compiled = Result<Box<dyn Engine>, CompileError>;
@@ -294,8 +303,9 @@ impl Compiler<'_> {
                     _ => Verdict::No,
                 }
             };
-            let guard =
-                BooleanQuery::new(joined.iter().map(|(occur, word)| (*occur, word.box_clone())).collect());
+            let words = joined.iter().map(|(occur, word)| (*occur, word.box_clone()));
+            let within = self.within.iter().map(|within| (Occur::Must, within.box_clone()));
+            let guard = BooleanQuery::new(words.chain(within).collect());
             let scan =
                 Scan::new(self.fields.terms, places, self.budget, Arc::new(test)).guarded(Arc::new(guard));
             joined.push((Occur::Must, Box::new(scan)));
@@ -311,7 +321,11 @@ impl Compiler<'_> {
     }
 
     fn scan(&self, prefixes: Vec<String>, test: TermTest) -> Box<dyn Engine> {
-        Box::new(Scan::new(self.fields.terms, prefixes, self.budget, test))
+        let scan = Scan::new(self.fields.terms, prefixes, self.budget, test);
+        Box::new(match &self.within {
+            Some(within) => scan.guarded(within.clone()),
+            None => scan,
+        })
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{
     Index,
     budget::{Budget, Partial},
     compile::compile,
+    generation::Generation,
     metrics,
     query::Query,
     search::{ALL_TIME, SearchError},
@@ -22,7 +23,7 @@ pub const MAX_BUCKETS: usize = 10_080;
 #[derive(Clone, Debug)]
 pub struct HistogramRequest {
     /// Records with a stageTimestamp in it. Where an end is open, as both of [`ALL_TIME`] are, the first or the
-    /// last record of the index takes its place, so that no empty buckets lead there.
+    /// last record that there is for the query takes its place, so that no empty buckets lead there.
     pub range: Range<Timestamp>,
     /// The length of a bucket. Buckets begin at whole multiples of it since 1970.
     pub interval: Duration,
@@ -64,7 +65,7 @@ impl Index {
         let budget = Budget::new(request.time);
         let compiled = compile(query, &generation.fields, &budget)?;
         let step = i64::try_from(request.interval.as_micros()).unwrap_or(i64::MAX).max(1);
-        let range = self.closed(&request.range)?;
+        let range = closed(&generation, query, &request.range, &budget)?;
         let mut counts = Counts::new(&range, step)?;
         generation.for_each_day(&range, |_, searcher| {
             let weight = compiled.weight(EnableScoring::disabled_from_searcher(searcher))?;
@@ -84,35 +85,68 @@ impl Index {
         let total = counts.counts.iter().sum();
         Ok(Histogram { start, interval: request.interval, counts: counts.counts, total, partial })
     }
+}
 
-    /// The range with the index's first and last record in place of open ends.
-    fn closed(&self, range: &Range<Timestamp>) -> Result<Range<Timestamp>, SearchError> {
-        if range.start != ALL_TIME.start && range.end != ALL_TIME.end {
-            return Ok(range.clone());
+/// The range with the first and the last record that there is for the query in place of open ends.
+fn closed(
+    generation: &Generation,
+    query: &Query,
+    range: &Range<Timestamp>,
+    budget: &Budget,
+) -> Result<Range<Timestamp>, SearchError> {
+    if range.start != ALL_TIME.start && range.end != ALL_TIME.end {
+        return Ok(range.clone());
+    }
+    let held =
+        if query.is_over_all() { extent(generation)? } else { extent_within(generation, query, budget)? };
+    let Some(held) = held else { return Ok(Timestamp::default()..Timestamp::default()) };
+    let start = if range.start == ALL_TIME.start { held.start } else { range.start };
+    let end = if range.end == ALL_TIME.end { held.end } else { range.end };
+    Ok(start..end)
+}
+
+/// From the first to the last record.
+fn extent(generation: &Generation) -> Result<Option<Range<Timestamp>>, SearchError> {
+    let mut held = None;
+    generation.for_each_day(&ALL_TIME, |_, searcher| {
+        for reader in searcher.segment_readers() {
+            let (first, last) = Columns::open(reader)?.times();
+            stretch(&mut held, first, last);
         }
-        let Some(held) = self.extent()? else { return Ok(Timestamp::default()..Timestamp::default()) };
-        let start = if range.start == ALL_TIME.start { held.start } else { range.start };
-        let end = if range.end == ALL_TIME.end { held.end } else { range.end };
-        Ok(start..end)
-    }
+        Ok(true)
+    })?;
+    Ok(held)
+}
 
-    /// From the first to the last record.
-    fn extent(&self) -> Result<Option<Range<Timestamp>>, SearchError> {
-        let generation = self.generation();
-        let mut held = None::<Range<Timestamp>>;
-        generation.for_each_day(&ALL_TIME, |_, searcher| {
-            for reader in searcher.segment_readers() {
-                let (first, last) = Columns::open(reader)?.times();
-                let end = Timestamp::from_micros(last.micros().saturating_add(1));
-                held = Some(match held.take() {
-                    Some(held) => held.start.min(first)..held.end.max(end),
-                    None => first..end,
-                });
-            }
-            Ok(true)
-        })?;
-        Ok(held)
-    }
+/// From the first to the last record that there is for a query: a bucket tells of nothing else.
+fn extent_within(
+    generation: &Generation,
+    query: &Query,
+    budget: &Budget,
+) -> Result<Option<Range<Timestamp>>, SearchError> {
+    let within = compile(&Query::new(query.within.clone()), &generation.fields, budget)?;
+    let mut held = None;
+    generation.for_each_day(&ALL_TIME, |_, searcher| {
+        let weight = within.weight(EnableScoring::disabled_from_searcher(searcher))?;
+        for reader in searcher.segment_readers() {
+            let columns = Columns::open(reader)?;
+            for_each(reader, &*weight, budget, |doc| {
+                let at = columns.at(doc);
+                stretch(&mut held, at, at);
+            })?;
+        }
+        Ok(!budget.is_over())
+    })?;
+    Ok(held)
+}
+
+/// Makes a range reach from `first` to `last`, which it includes.
+fn stretch(held: &mut Option<Range<Timestamp>>, first: Timestamp, last: Timestamp) {
+    let end = Timestamp::from_micros(last.micros().saturating_add(1));
+    *held = Some(match held.take() {
+        Some(held) => held.start.min(first)..held.end.max(end),
+        None => first..end,
+    });
 }
 
 /// Buckets by their number since 1970.

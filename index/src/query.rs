@@ -49,5 +49,5 @@ pub const MAX_SLOP: u32 = 100;
 /// When the text is not a query, names an unknown field, or uses a field against its type; and past one of the
 /// bounds of this module. The error names the place and, where there is one, the remedy.
 pub fn parse(text: &str, now: Timestamp) -> Result<Query, QueryError> {
-    parse::filter(text, now).map(|filter| Query { filter }).map_err(|fault| fault.at(text))
+    parse::filter(text, now).map(Query::new).map_err(|fault| fault.at(text))
 }

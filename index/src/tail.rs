@@ -21,6 +21,9 @@ use crate::{
 /// time may be given again.
 const OVERLAP: Duration = Duration::from_secs(60);
 
+/// No generation has this number: they are counted up from the first.
+const NO_GENERATION: u64 = u64::MAX;
+
 /// Where following goes on. Opaque to those who pass it on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TailToken {
@@ -97,6 +100,13 @@ impl Index {
 }
 
 impl TailToken {
+    /// The same place for somebody who must not learn how much else arrives: it tells of no number of arrivals. Who
+    /// comes back with it is given again what was journaled in the last minute, as after a rebuild.
+    #[must_use]
+    pub const fn veiled(self) -> Self {
+        Self { generation: NO_GENERATION, arrival: 0, given: None, ..self }
+    }
+
     /// The token after these, which follow it.
     fn after(self, taken: &[((i64, u128), Timestamp)]) -> Self {
         let Some(((order, id), _)) = taken.last() else { return self };

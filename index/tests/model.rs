@@ -77,7 +77,7 @@ fn every_query_finds_what_a_reading_of_every_event_finds() {
             // One of three is an odd one.
             let odd = &model[model.len() - ODD.len() - 1..];
             let examples = [pick_of(&picks[0], odd), pick_of(&picks[1], &model), pick_of(&picks[2], &model)];
-            let query = Query { filter: shape.build(&examples) };
+            let query = Query::new(shape.build(&examples));
             let expected: BTreeSet<_> =
                 model.iter().filter(|event| event.matches(&query.filter)).map(|event| event.id).collect();
             let page = runtime.block_on(index.search(&query, SearchRequest::newest(10_000))).unwrap();
@@ -272,7 +272,7 @@ fn every_named_field_is_tested_by_some_query() {
     let model: Vec<naive::Event> = records.iter().map(naive::Event::of).collect();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     for info in &TABLE {
-        let query = Query { filter: Expr::Clause(Clause { field: info.core.into(), test: Test::Exists }) };
+        let query = Query::new(Expr::Clause(Clause { field: info.core.into(), test: Test::Exists }));
         let expected = model.iter().filter(|event| event.matches(&query.filter)).count();
         let page = runtime.block_on(index.search(&query, SearchRequest::newest(10_000))).unwrap();
         assert_eq!(page.hits.len(), expected, "{query}");

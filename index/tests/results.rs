@@ -277,3 +277,59 @@ async fn a_follower_goes_on_after_a_rebuild() {
     let last = add(&index, [23]);
     assert_eq!(follow(&index, &query, token).await.0, last);
 }
+
+/// Records of two users, of which only the first one's are there for a query.
+fn two(index: &Index) -> Query {
+    let mut records = Vec::new();
+    for n in 0..40_u64 {
+        let at = record(n * 70).envelope.at;
+        let (user, text) =
+            if (10..20).contains(&n) { ("a", "short".to_owned()) } else { ("b", "x".repeat(9_000)) };
+        let event = format!(
+            r#"{{"stageTimestamp":"{at}","verb":"get","user":{{"username":"{user}"}},"requestObject":{{"k":"{text}"}},"requestURI":"/{text}"}}"#
+        );
+        records.push(samples::record(&event, n));
+    }
+    index.add(&records).unwrap();
+    index.commit(&Standing::default()).unwrap();
+    parse("user:=a")
+}
+
+#[tokio::test]
+async fn what_a_query_is_within_is_all_that_there_is_for_it() {
+    let (_dir, index) = new();
+    let within = two(&index).filter;
+    for text in ["*", "user:b or verb:get", "not user:a or *", "req.k:x*y or verb:get", "-req.k:x*y"] {
+        let open = parse(text);
+        let query = open.clone().within(within.clone());
+        let page = index.search(&query, SearchRequest::newest(100)).await.unwrap();
+        assert_eq!((page.hits.len(), page.partial), (10, None), "{text}");
+        let counted = index.histogram(&query, counting(10)).await.unwrap();
+        assert_eq!((counted.total, counted.counts.len(), counted.partial), (10, 10, None), "{text}");
+        assert_eq!(counted.start, record(700).envelope.at, "{text}");
+        // A place in one is none in the other.
+        let page = index.search(&query, SearchRequest::newest(3)).await.unwrap();
+        let request = SearchRequest { cursor: page.next, ..SearchRequest::newest(3) };
+        assert!(index.search(&open, request).await.is_err(), "{text}");
+    }
+    for text in ["req.k:x*y", "\"x x\" or uri:x*y", "user:b"] {
+        let page =
+            index.search(&parse(text).within(within.clone()), SearchRequest::newest(100)).await.unwrap();
+        assert_eq!((page.hits.len(), page.partial), (0, None), "{text}");
+    }
+    let page = index.search(&parse("req.k:x*y"), SearchRequest::newest(100)).await.unwrap();
+    assert_eq!(page.partial, Some(Partial::LongValue), "over everything it is told");
+}
+
+#[tokio::test]
+async fn a_veiled_place_tells_of_no_arrival_and_misses_nothing() {
+    let (_dir, index) = new();
+    add(&index, 0..20);
+    let query = parse("*");
+    let token = index.tail_from(record(19).envelope.received_at);
+    let (_, token) = follow(&index, &query, token).await;
+    let veiled = token.veiled();
+    let later = add(&index, 1_000..1_040);
+    let (given, _) = follow(&index, &query, veiled.to_string().parse().unwrap()).await;
+    assert!(later.iter().all(|id| given.contains(id)));
+}

@@ -71,6 +71,13 @@ pub enum Fact {
         /// Since when they were counted.
         since: Timestamp,
     },
+    /// Uses of Muniment's own interface have no record, because the journal took nothing for too long.
+    UsesUnrecorded {
+        /// How many.
+        count: u64,
+        /// Since when they were counted.
+        since: Timestamp,
+    },
     /// Another audit policy is in force.
     PolicyChanged {
         /// SHA-256 of the policy before, if there was one.
@@ -208,6 +215,9 @@ impl fmt::Display for Fact {
             Self::Refused { who, code, count, since } => {
                 write!(f, "refused {count} more requests of {who} with {code} since {since}")
             }
+            Self::UsesUnrecorded { count, since } => {
+                write!(f, "did not record {count} uses of the interface since {since}")
+            }
             Self::PolicyChanged { new, .. } => write!(f, "the audit policy changed to {new}"),
             Self::RulesChanged { new, .. } => write!(f, "the redaction rules changed to {new}"),
             Self::Retention { days } => write!(f, "retention ended for {}", days.join(", ")),
@@ -283,6 +293,7 @@ mod tests {
                 count: 7,
                 since: Timestamp::from_micros(1_767_323_045_000_006),
             },
+            Fact::UsesUnrecorded { count: 3, since: Timestamp::from_micros(1_767_323_045_000_006) },
             Fact::PolicyChanged { old: None, new: "aa".into() },
             Fact::RulesChanged { old: Some("aa".into()), new: "bb".into() },
             Fact::Retention { days: vec!["2026-01-01".into()] },

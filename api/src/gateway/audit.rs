@@ -23,6 +23,7 @@ use tokio::sync::watch;
 
 use self::event::Event;
 pub use self::{event::ObjectRef, trail::Trail};
+pub(crate) use self::{event::agent, trail::source_ips};
 use super::{request::RequestInfo, user::UserInfo};
 
 /// What is recorded where no policy was given: everything that is asked of a resource, without bodies.

@@ -50,14 +50,21 @@ pub enum Scheme {
     X509,
 }
 
-impl fmt::Display for Scheme {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Scheme {
+    /// Its name in audit events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
             Self::Basic => "basic",
             Self::Bearer => "bearer",
             Self::AccessToken => "access_token",
             Self::X509 => "x509",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -163,15 +170,23 @@ impl Authenticator {
     /// # Errors
     /// When nobody is known by what it shows. Tell the caller no more than 401.
     pub async fn authenticate(&self, credentials: &Credentials) -> Result<UserInfo, Failure> {
+        self.recognise(credentials).await.map(|(user, _)| user)
+    }
+
+    /// The same, with what showed it.
+    ///
+    /// # Errors
+    /// As [`Authenticator::authenticate`].
+    pub async fn recognise(&self, credentials: &Credentials) -> Result<(UserInfo, Scheme), Failure> {
         let by_certificate =
             credentials.tls.as_ref().and_then(|tls| self.by_certificate(&tls.peer_certificates));
         let known = match (by_certificate, &credentials.bearer) {
-            (Some(user), _) => Some(user),
-            (None, Some(token)) => self.by_token(token).await,
+            (Some(user), _) => Some((user, Scheme::X509)),
+            (None, Some(token)) => self.by_token(token).await.map(|user| (user, Scheme::Bearer)),
             (None, None) => None,
         };
-        let user = known.ok_or_else(|| Failure { attempted: credentials.attempted.clone() })?;
-        Ok(user.authenticated())
+        let (user, scheme) = known.ok_or_else(|| Failure { attempted: credentials.attempted.clone() })?;
+        Ok((user.authenticated(), scheme))
     }
 
     fn by_certificate(&self, chain: &[Vec<u8>]) -> Option<UserInfo> {

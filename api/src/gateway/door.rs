@@ -7,7 +7,7 @@ use axum_server::tls::TlsInfo;
 use tokio::sync::watch;
 
 use super::{
-    authn::{Authenticator, Credentials, account::ServiceAccounts},
+    authn::{Authenticator, Credentials, Scheme, account::ServiceAccounts},
     authz::{Attributes, Snapshot, Verdict, refusal},
     impersonation::impersonated,
     limits::{Class, Limits, Place},
@@ -34,11 +34,11 @@ pub struct Door {
 
 /// A request that came to its end before anybody was known.
 #[derive(Debug)]
-pub(super) struct TurnedAway {
+pub(crate) struct TurnedAway {
     /// What its sender is told.
-    pub(super) told: Status,
+    pub(crate) told: Status,
     /// What is recorded of it; nothing when it was counted only.
-    pub(super) recorded: Option<Status>,
+    pub(crate) recorded: Option<Status>,
 }
 
 /// What became of a request of somebody who is known.
@@ -64,13 +64,25 @@ impl Door {
         parts: &Parts,
         peer: Option<IpAddr>,
     ) -> Result<UserInfo, Box<TurnedAway>> {
+        self.recognise(parts, peer).await.map(|(user, _)| user)
+    }
+
+    /// The same, with what showed it.
+    ///
+    /// # Errors
+    /// As [`Door::identify`].
+    pub(crate) async fn recognise(
+        &self,
+        parts: &Parts,
+        peer: Option<IpAddr>,
+    ) -> Result<(UserInfo, Scheme), Box<TurnedAway>> {
         if let Err(busy) = peer.map_or(Ok(()), |peer| self.limits.arrive(peer)) {
             let told = Status::from(busy);
             return Err(self.turn_away(told.clone(), told, peer));
         }
         let tls = parts.extensions.get::<Arc<TlsInfo>>().cloned();
         let credentials = Credentials::read(&parts.headers, parts.uri.query(), tls);
-        self.authenticator.authenticate(&credentials).await.map_err(|failure| {
+        self.authenticator.recognise(&credentials).await.map_err(|failure| {
             if let Some(peer) = peer {
                 self.limits.failed(peer);
             }
@@ -103,6 +115,27 @@ impl Door {
         Box::new(TurnedAway { told, recorded: is_recorded.then_some(recorded) })
     }
 
+    /// Whom somebody who is known acts as, where it may ask for anything now. What it may do is for the roles to say.
+    ///
+    /// # Errors
+    /// 503 while no roles are known, what [`impersonated`] says, and 429 for whoever has asked for too much.
+    pub(crate) fn enter(&self, user: &UserInfo, headers: &HeaderMap) -> Result<Option<UserInfo>, Status> {
+        let roles = self.roles.borrow().clone();
+        let acts_as = Self::acts_as(&roles, user, headers)?;
+        self.limits.enter(&user.username)?;
+        Ok(acts_as)
+    }
+
+    fn acts_as(roles: &Snapshot, user: &UserInfo, headers: &HeaderMap) -> Result<Option<UserInfo>, Status> {
+        if !roles.is_known && !user.is_in(MASTERS) {
+            return Err(Status::unavailable(
+                "the roles and bindings of the cluster have not been read yet",
+                1,
+            ));
+        }
+        impersonated(headers, user, |attributes| roles.authorize(attributes))
+    }
+
     /// Whether somebody who is known may do this now, perhaps as somebody else. Nothing is waited for.
     pub(super) fn admit(&self, user: &UserInfo, info: &RequestInfo, headers: &HeaderMap) -> Admission {
         let roles = self.roles.borrow().clone();
@@ -121,12 +154,7 @@ impl Door {
         headers: &HeaderMap,
     ) -> Admission {
         let ended = |acts_as, verdict, outcome| Admission { acts_as, verdict, outcome, is_recorded: true };
-        if !roles.is_known && !user.is_in(MASTERS) {
-            let unknown =
-                Status::unavailable("the roles and bindings of the cluster have not been read yet", 1);
-            return ended(None, None, Err(unknown));
-        }
-        let acts_as = match impersonated(headers, user, |attributes| roles.authorize(attributes)) {
+        let acts_as = match Self::acts_as(roles, user, headers) {
             Ok(acts_as) => acts_as,
             Err(status) => return ended(None, None, Err(status)),
         };

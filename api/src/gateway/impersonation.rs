@@ -109,6 +109,11 @@ pub fn impersonated(
     Ok(Some(other))
 }
 
+/// Whether the headers claim anything of somebody else.
+pub fn is_claimed(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| [USER, UID, GROUP].contains(&name.as_str()) || name.as_str().starts_with(EXTRA))
+}
+
 /// Takes the headers away, so that nothing behind sees them.
 pub fn strip(headers: &mut HeaderMap) {
     let extras = headers.keys().filter(|name| name.as_str().starts_with(EXTRA)).cloned();

@@ -54,6 +54,11 @@ impl Gateway {
         matches!(first, "api" | "apis" | "version" | "openapi")
     }
 
+    /// What its requests pass before anything is done for them.
+    pub fn door(&self) -> &Door {
+        &self.door
+    }
+
     /// Serves one request.
     pub async fn serve(&self, request: Request, peer: Option<IpAddr>) -> Response {
         let (parts, body) = request.into_parts();

@@ -5,13 +5,15 @@
 use std::{path::Path, sync::Arc};
 
 use api::{
-    events::Search,
+    access::{Access, uses::Uses},
+    gateway::refusals::Refusals,
     health::Health,
     intake::{Bounds, Intake},
     later::Later,
     prometheus::MetricsPage,
     rebuild::Rebuilder,
     routes::{Api, QueryRole},
+    search::Search,
     tail::Followers,
     tokens::{Scope, Secret, Token, Tokens},
 };
@@ -75,18 +77,26 @@ pub fn over(stores: &Stores, folder: &Path, tokens: &[Token], bounds: Bounds) ->
     std::fs::write(&snapshot, serde_json::to_vec(tokens).unwrap()).unwrap();
     let key = DeploymentKey::from_bytes([7; 32]);
     let redactor = watch::channel(Arc::new(Redactor::new(&RuleSet::builtin(), &key))).1;
-    let acceptor = Acceptor::new(&key, redactor, clock.clone(), None);
+    let acceptor = Acceptor::new(&key, redactor.clone(), clock.clone(), None);
     let Stores { journal, index, ledger, log } = stores;
     let stop = CancellationToken::new();
+    // What is queued stays there: nothing of this test may be journaled but its own records.
+    let (uses, _) = Uses::new(journal.clone(), redactor, clock.clone());
     Api {
-        tokens: Tokens::open(Later::new(), snapshot, clock.clone()).unwrap(),
+        access: Access {
+            tokens: Tokens::open(Later::new(), snapshot, clock.clone()).unwrap(),
+            door: None,
+            own: "local".into(),
+            refusals: Refusals::new(journal.clone(), clock.clone()),
+            uses,
+        },
         health: Health::new(Vec::new(), clock.clone()),
         metrics: MetricsPage::new(String::new),
         intake: Some(Intake::new(acceptor, journal.clone(), None, clock.clone(), bounds)),
         gateway: None,
         keys: None,
         query: Some(QueryRole {
-            search: Search { index: index.clone(), ledger: ledger.clone(), log: log.clone(), clock },
+            search: Search::new(index.clone(), ledger.clone(), log.clone(), clock),
             followers: Followers::new(stop.clone()),
             rebuilder: Rebuilder::new(index.clone(), ledger.clone(), stop),
         }),

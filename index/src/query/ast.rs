@@ -15,6 +15,27 @@ use super::{Field, MAX_REGEX_BYTES};
 pub struct Query {
     /// Which records are meant.
     pub filter: Expr,
+    /// Which records there are for this query, whatever the filter says: nothing in an answer depends on any other.
+    /// A text never sets it.
+    pub within: Expr,
+}
+
+impl Query {
+    /// A query over every record.
+    pub const fn new(filter: Expr) -> Self {
+        Self { filter, within: Expr::everything() }
+    }
+
+    /// The same query, for which only those records are there that meet `within` too.
+    #[must_use]
+    pub fn within(self, within: Expr) -> Self {
+        Self { within: Expr::all(vec![self.within, within]), ..self }
+    }
+
+    /// Whether every record is there for this query.
+    pub const fn is_over_all(&self) -> bool {
+        self.within.is_everything()
+    }
 }
 
 /// A condition on a record.
@@ -40,6 +61,11 @@ impl Expr {
     /// The condition that every record meets.
     pub const fn everything() -> Self {
         Self::All(Vec::new())
+    }
+
+    /// Whether this is that condition.
+    pub const fn is_everything(&self) -> bool {
+        matches!(self, Self::All(parts) if parts.is_empty())
     }
 
     /// All of the parts, flattened.

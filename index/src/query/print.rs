@@ -9,8 +9,12 @@ use std::{
 use super::{Addresses, Case, Clause, Compare, Digits, Expr, Match, Number, Pattern, Piece, Query, Test};
 
 impl Display for Query {
+    /// With what it is within, as one filter.
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        self.filter.fmt(f)
+        if self.is_over_all() {
+            return self.filter.fmt(f);
+        }
+        write!(f, "({}) and ({})", self.within, self.filter)
     }
 }
 

@@ -155,7 +155,7 @@ impl Event {
 }
 
 /// A user agent as it is recorded.
-pub(super) fn agent(text: &str) -> String {
+pub(crate) fn agent(text: &str) -> String {
     if text.len() <= MAX_AGENT_BYTES {
         return text.to_owned();
     }

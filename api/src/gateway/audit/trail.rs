@@ -210,7 +210,7 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 }
 
 /// Every address that a request names as its origin; only the last one, its peer, is known to be true.
-fn source_ips(headers: &HeaderMap, peer: Option<IpAddr>) -> Vec<String> {
+pub(crate) fn source_ips(headers: &HeaderMap, peer: Option<IpAddr>) -> Vec<String> {
     let forwarded = text(headers, "x-forwarded-for").into_iter().flat_map(|list| list.split(','));
     let mut ips: Vec<String> =
         forwarded.filter_map(|ip| ip.trim().parse::<IpAddr>().ok()).map(|ip| ip.to_string()).collect();

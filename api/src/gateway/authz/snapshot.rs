@@ -108,6 +108,23 @@ impl Snapshot {
         rules.flat_map(|rules: &'s Arc<[Rule]>| rules.iter())
     }
 
+    /// The namespaces in which a binding of the namespace itself gives a user a rule that passes.
+    pub fn namespaces_of<'s>(
+        &'s self,
+        user: &'s UserInfo,
+        passes: impl Fn(&Rule) -> bool + 's,
+    ) -> impl Iterator<Item = &'s str> {
+        let is_given = move |binding: &Binding, namespace: &str| {
+            binding.subjects.iter().any(|subject| subject.is(user, namespace))
+                && self.role(&binding.role, namespace).is_some_and(|rules| rules.iter().any(&passes))
+        };
+        let bound = self
+            .bindings
+            .iter()
+            .filter(move |(namespace, bindings)| bindings.iter().any(|binding| is_given(binding, namespace)));
+        bound.map(|(namespace, _)| namespace.as_str())
+    }
+
     /// The bindings that are for a user, those of the whole cluster first.
     fn bindings_of<'s>(&'s self, user: &'s UserInfo, namespace: &'s str) -> impl Iterator<Item = Bound<'s>> {
         let cluster = self.cluster_bindings.iter().map(|b| (b, ""));
