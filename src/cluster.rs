@@ -3,10 +3,10 @@
 use std::{fs, num::NonZeroU32, path::Path, sync::Arc};
 
 use admission::AdmissionChain;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use api::{
     gateway::{
-        admission::StoredState,
+        admission::{Charges, Gate, StoredState},
         aggregation::aggregate,
         audit::{Auditor, default_policy},
         authn::{Authenticator, Sources, account::ServiceAccounts},
@@ -88,7 +88,7 @@ impl Cluster<'_> {
         encryption.start(&keys, &self.journal, &self.clock, self.supervisor);
         let store: Arc<dyn Store> = Arc::new(store);
         let registry = Registry::new(store.clone(), self.clock.clone());
-        let chain = chain(&self.settings.access, &registry)?;
+        let gate = gate(&self.settings.access, &registry)?;
         let (snapshot, roles) = watch::channel(Arc::new(Snapshot::default()));
         let stop = self.supervisor.stop(Phase::Movers);
         self.supervisor.spawn(Phase::Movers, "roles", async move {
@@ -113,7 +113,7 @@ impl Cluster<'_> {
         let policy = self.policy.unwrap_or_else(|| watch::channel(Arc::new(default_policy())).1);
         let cluster = self.settings.cluster_name.as_arc().clone();
         let auditor = Auditor::new(self.journal, self.redactor, policy, cluster, self.clock);
-        let gateway = Gateway::new(registry.clone(), auditor, door, chain);
+        let gateway = Gateway::new(registry.clone(), auditor, door, gate);
         let (served, stop) = (gateway.clone(), self.supervisor.stop(Phase::Movers));
         self.supervisor.spawn(Phase::Movers, "controllers", async move {
             controllers.run(served, registry, stop).await;
@@ -263,20 +263,11 @@ impl Check for RolesCheck {
     }
 }
 
-/// What quotas are charged by, which nothing gives back yet what is charged.
-const QUOTA: &str = "ResourceQuota";
-
 /// The admission controllers that are on.
-fn chain(settings: &AccessSettings, registry: &Registry) -> Result<Arc<AdmissionChain>> {
-    let (enable, mut disable) =
-        (&settings.enable_admission_plugins, settings.disable_admission_plugins.clone());
-    if enable.iter().any(|name| name == QUOTA) {
-        return exit::usage(Err(anyhow!(
-            "--enable-admission-plugins {QUOTA}: quotas are stored and not enforced"
-        )));
-    }
-    disable.push(QUOTA.to_owned());
-    let chain = AdmissionChain::before(Arc::new(StoredState::new(registry.clone())));
-    let chain = exit::usage(chain.with_plugins(enable, &disable).map_err(Into::into))?;
-    Ok(Arc::new(chain))
+fn gate(settings: &AccessSettings, registry: &Registry) -> Result<Gate> {
+    let charges = Charges::new(registry.clone());
+    let chain = AdmissionChain::before(Arc::new(StoredState::new(registry.clone(), charges.clone())));
+    let chain = chain.with_plugins(&settings.enable_admission_plugins, &settings.disable_admission_plugins);
+    let chain = exit::usage(chain.map_err(Into::into))?;
+    Ok(Gate { chain: Arc::new(chain), charges })
 }

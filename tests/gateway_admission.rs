@@ -141,7 +141,7 @@ async fn controllers_are_chosen_by_name() {
     assert_eq!(made.status(), StatusCode::CREATED);
     for (flags, expected) in [
         (["--enable-admission-plugins", "PodSecurty"], "did you mean \"PodSecurity\"?"),
-        (["--enable-admission-plugins", "ResourceQuota"], "quotas are stored and not enforced"),
+        (["--enable-admission-plugins", "AlwaysPullImages"], "is not built in, so it cannot be enabled"),
     ] {
         let mut server = Server::stopped(&flags);
         server.spawn();

@@ -46,8 +46,12 @@ pub struct Charge {
     pub revision: String,
     /// The whole of `status.used`.
     pub used: BTreeMap<String, String>,
+    /// What of that is new: what is given back when the request's object never comes.
+    pub delta: BTreeMap<String, String>,
     /// The uid of the request that is charged for. A charge whose object never came is found by it.
     pub request: String,
+    /// The uid of the object that the request makes; none where it changes one that is there.
+    pub object: Option<String>,
 }
 
 /// What became of charges.
@@ -70,7 +74,7 @@ pub struct StateError(pub String);
 /// Laws: an object carries `metadata.resourceVersion`, another one after each change. [`Freshness::Live`] sees every
 /// write that was acknowledged before. Charges that are made together are kept together or not at all, and only if
 /// every quota still has the revision that its charge names; of two charges that name the same revision of a quota
-/// one at most is kept.
+/// one at most is kept. While they are made, others may see some of them: never less is used than what is admitted.
 #[async_trait]
 pub trait ClusterState: Send + Sync + 'static {
     /// One object. The namespace is "" for cluster-wide kinds.

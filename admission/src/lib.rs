@@ -75,4 +75,5 @@ pub use denial::{Cause, Denial, Subject};
 pub use patch::{PatchError, PatchOp, PatchOperation, apply};
 pub use quantity::{Quantity, QuantityError};
 pub use request::{AdmissionRequest, GroupVersionKind, GroupVersionResource, Operation, UserInfo};
+pub use resource_quota::Tally;
 pub use response::{AdmissionResponse, Notes};

@@ -1,6 +1,7 @@
 //! The built-in controller `ResourceQuota`: what a namespace may hold together, charged before anything is stored.
 
 use std::{
+    collections::BTreeMap,
     hash::{BuildHasher, RandomState},
     sync::Arc,
     time::Duration,
@@ -8,7 +9,10 @@ use std::{
 
 use async_trait::async_trait;
 use serde_json::Value;
-use tokio::sync::Mutex;
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep},
+};
 
 use crate::{
     AdmissionController, AdmissionRequest, AdmissionResponse, Charge, Charged, ClusterState, Denial,
@@ -17,13 +21,20 @@ use crate::{
 
 mod quota;
 mod scope;
+mod tally;
 mod usage;
+
+pub use tally::Tally;
 
 use quota::Quota;
 use usage::Usage;
 
 /// After what time a request that waits for its charge is refused.
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a request waits for a quota that was just made to be counted, and how often it looks.
+const COUNTED_WITHIN: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How often a charge is made anew because another server charged first. This server's own charges do not meet.
 const ATTEMPTS: usize = 64;
@@ -83,6 +94,7 @@ impl ResourceQuota {
         if self.quotas(request, Freshness::Cached).await?.is_empty() {
             return Ok(AdmissionResponse::Allow);
         }
+        self.until_counted(request, &usage).await?;
         let lane = self.hasher.hash_one(&request.namespace) as usize % LANES;
         let _turn = self.lanes[lane].lock().await;
         // What refuses must not be old, and what charges must not be either: after a conflict the whole request is
@@ -102,6 +114,20 @@ impl ResourceQuota {
             "the resource quotas of namespace {} were changed {ATTEMPTS} times meanwhile; try again",
             request.namespace
         )))
+    }
+
+    /// Waits a little where a quota has not been counted yet. One that stays so refuses later.
+    async fn until_counted(&self, request: &AdmissionRequest, usage: &Usage<'_>) -> Result<(), Denial> {
+        let ends = Instant::now() + COUNTED_WITHIN;
+        loop {
+            let quotas = self.quotas(request, Freshness::Live).await?;
+            let mut quotas = quotas.iter().filter_map(|quota| Quota::of(quota).ok());
+            let waits = quotas.any(|quota| quota.covers(usage) && quota.is_uncounted(usage));
+            if !waits || Instant::now() >= ends {
+                return Ok(());
+            }
+            sleep(LOOK_EVERY).await;
+        }
     }
 
     async fn quotas(
@@ -126,20 +152,29 @@ fn charges(
     for quota in &matching {
         quota.demands(usage)?;
     }
+    let is_made = request.operation == Operation::Create;
+    let made = usage.object["metadata"]["uid"].as_str().filter(|_| is_made);
     let mut charges = Vec::new();
     for quota in matching {
         let delta: Amounts = usage.delta(quota);
-        if let Some(used) = quota.with(&delta)? {
+        if let Some((delta, used)) = quota.with(&delta)? {
             charges.push(Charge {
                 namespace: request.namespace.clone(),
                 name: quota.name.to_owned(),
                 revision: quota.revision.to_owned(),
-                used: used.into_iter().map(|(name, amount)| (name, amount.to_string())).collect(),
+                used: written(used),
+                delta: written(delta),
                 request: request.uid.clone(),
+                object: made.map(ToOwned::to_owned),
             });
         }
     }
     Ok(charges)
+}
+
+/// Amounts as objects hold them.
+fn written(amounts: Amounts) -> BTreeMap<String, String> {
+    amounts.into_iter().map(|(name, amount)| (name, amount.to_string())).collect()
 }
 
 #[cfg(test)]

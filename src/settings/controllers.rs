@@ -51,7 +51,7 @@ mod tests {
         assert_eq!(read(&["namespace-controller"]), [Controller::Namespaces]);
         assert_eq!(
             read(&["-serviceaccount-controller", "*"]),
-            [Controller::Namespaces, Controller::Authority]
+            [Controller::Namespaces, Controller::Authority, Controller::Quotas]
         );
         assert_eq!(read(&["-*", "namespace-controller"]), [Controller::Namespaces]);
         let refused = "nodes".parse::<Choice>().unwrap_err();

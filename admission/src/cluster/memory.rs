@@ -132,7 +132,9 @@ mod tests {
             name: name.into(),
             revision: revision.into(),
             used: [("pods".to_owned(), "1".to_owned())].into(),
+            delta: [("pods".to_owned(), "1".to_owned())].into(),
             request: "r".into(),
+            object: None,
         }
     }
 

@@ -40,6 +40,12 @@ impl<'a> Quota<'a> {
         self.hard.keys().any(|name| usage.counts(name)) && self.is_in_scope(usage, usage.object)
     }
 
+    /// Whether it was not counted yet how much is used of what an object is limited in.
+    pub(super) fn is_uncounted(&self, usage: &Usage<'_>) -> bool {
+        let of_object = |name: &&String| usage.counts(name);
+        self.hard.keys().filter(of_object).any(|name| !self.used.contains_key(name))
+    }
+
     /// Whether a state of the object is in the quota's scopes.
     pub(super) fn is_in_scope(&self, usage: &Usage<'_>, object: &Value) -> bool {
         scope::terms(self.spec).all(|term| usage.is_pod && term.holds(object))
@@ -56,8 +62,8 @@ impl<'a> Quota<'a> {
         Err(format!("failed quota: {}: must specify {}", self.name, parts.join("; ")).into())
     }
 
-    /// `status.used` with an amount more; none where nothing of it is limited here.
-    pub(super) fn with(&self, delta: &Amounts) -> Result<Option<Amounts>, Denial> {
+    /// What of an amount is limited here, and `status.used` with it; none where nothing of it is.
+    pub(super) fn with(&self, delta: &Amounts) -> Result<Option<(Amounts, Amounts)>, Denial> {
         let limited = delta.iter().filter(|(name, _)| self.hard.contains_key(*name));
         let limited: Amounts = limited.map(|(name, amount)| (name.clone(), *amount)).collect();
         let negative: Vec<_> = names(&limited, |_, amount| amount.is_negative());
@@ -86,11 +92,12 @@ impl<'a> Quota<'a> {
             )
             .into());
         }
-        Ok(Some(used))
+        Ok(Some((charged, used)))
     }
 }
 
-fn read(amounts: &Value) -> Result<Amounts, QuantityError> {
+/// The amounts by their names.
+pub(super) fn read(amounts: &Value) -> Result<Amounts, QuantityError> {
     let set = amounts.as_object();
     set.into_iter().flatten().map(|(name, value)| Ok((name.clone(), Quantity::of(value)?))).collect()
 }

@@ -55,17 +55,7 @@ impl<'a> Usage<'a> {
 
     /// Whether a name in a quota speaks of such objects at all.
     pub(super) fn counts(&self, name: &str) -> bool {
-        if name.strip_prefix("count/") == Some(&self.resource) || name == self.resource && is_bare(name) {
-            return true;
-        }
-        match self.resource.as_str() {
-            "pods" => is_compute(name),
-            "persistentvolumeclaims" => {
-                name == "requests.storage" || name.contains(".storageclass.storage.k8s.io/")
-            }
-            "services" => name.starts_with("services."),
-            _ => false,
-        }
+        counts(&self.resource, name)
     }
 
     /// What is charged to a quota: only what is more than before, where the quota knew the object before.
@@ -102,6 +92,21 @@ impl<'a> Usage<'a> {
     }
 }
 
+/// Whether a name in a quota speaks of objects of a resource.
+pub(super) fn counts(resource: &str, name: &str) -> bool {
+    if name.strip_prefix("count/") == Some(resource) || name == resource && is_bare(name) {
+        return true;
+    }
+    match resource {
+        "pods" => is_compute(name),
+        "persistentvolumeclaims" => {
+            name == "requests.storage" || name.contains(".storageclass.storage.k8s.io/")
+        }
+        "services" => matches!(name, "services.loadbalancers" | "services.nodeports"),
+        _ => false,
+    }
+}
+
 fn is_bare(name: &str) -> bool {
     BARE.contains(&name) || matches!(name, "pods" | "persistentvolumeclaims" | "services")
 }
@@ -113,7 +118,8 @@ fn is_compute(name: &str) -> bool {
     plain.contains(&name) || limited || requested || name.starts_with("hugepages-")
 }
 
-fn used(resource: &str, object: &Value) -> Result<Amounts, QuantityError> {
+/// What one object uses, under every name that it is counted by.
+pub(super) fn used(resource: &str, object: &Value) -> Result<Amounts, QuantityError> {
     let mut used = Amounts::from([(format!("count/{resource}"), Quantity::whole(1))]);
     match resource {
         "pods" if !is_over(object) => {

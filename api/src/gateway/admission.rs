@@ -1,5 +1,7 @@
 //! Admission: what the chain of controllers makes of a change before it is stored.
 
+mod charges;
+pub mod pending;
 mod state;
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
@@ -9,8 +11,9 @@ use ::admission::{
     UserInfo as AdmissionUser, Verdict,
 };
 use async_trait::async_trait;
+use uuid::Uuid;
 
-pub use self::state::StoredState;
+pub use self::{charges::Charges, state::StoredState};
 use super::{
     object::Object,
     registry::{Edit, Target},
@@ -20,15 +23,28 @@ use super::{
     user::UserInfo,
 };
 
+/// What decides over changes, and what that has charged.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    /// The controllers.
+    pub chain: Arc<AdmissionChain>,
+    /// What is charged for requests on their way.
+    pub charges: Charges,
+}
+
+/// The code of a write whose answer was lost: it may have happened.
+const UNKNOWN: u16 = 504;
+
 /// One request's way through the chain, as often as its change is tried.
 #[derive(Debug)]
 pub struct Hearing<'r> {
-    chain: &'r AdmissionChain,
+    gate: &'r Gate,
     info: &'r RequestInfo,
     target: Target<'r>,
     user: &'r UserInfo,
-    uid: String,
     is_dry_run: bool,
+    /// The last request to the chain, until it is known what became of its object.
+    open: Option<String>,
     /// What the chain tells the client's user.
     pub warnings: Vec<String>,
     /// What the chain tells the audit.
@@ -36,24 +52,25 @@ pub struct Hearing<'r> {
 }
 
 impl<'r> Hearing<'r> {
-    /// Of a request about an object. `uid` names the request.
+    /// Of a request about an object.
     pub fn new(
-        chain: &'r AdmissionChain,
+        gate: &'r Gate,
         info: &'r RequestInfo,
         target: Target<'r>,
         user: &'r UserInfo,
-        uid: &str,
         is_dry_run: bool,
     ) -> Self {
-        Self {
-            chain,
-            info,
-            target,
-            user,
-            uid: uid.to_owned(),
-            is_dry_run,
-            warnings: Vec::new(),
-            annotations: BTreeMap::new(),
+        let (warnings, annotations) = (Vec::new(), BTreeMap::new());
+        Self { gate, info, target, user, is_dry_run, open: None, warnings, annotations }
+    }
+
+    /// What became of the object. What was charged for one that is not stored is given back.
+    pub async fn close<T>(&mut self, outcome: &Result<T, Status>) {
+        let Some(uid) = self.open.take() else { return };
+        match outcome {
+            Ok(_) => self.gate.charges.keep(&uid).await,
+            Err(status) if status.code == UNKNOWN => self.gate.charges.forget(&uid),
+            Err(_) => self.gate.charges.give_back(&uid).await,
         }
     }
 
@@ -87,8 +104,13 @@ impl<'r> Hearing<'r> {
         object: Option<Object>,
         old: Option<Object>,
     ) -> Result<Option<Object>, Status> {
+        // The change is tried again: what its last try was charged for was not stored.
+        if let Some(uid) = self.open.take() {
+            self.gate.charges.give_back(&uid).await;
+        }
         let request = self.request(operation, object, old);
-        let outcome = self.chain.admit(&request).await;
+        self.open = Some(request.uid.clone());
+        let outcome = self.gate.chain.admit(&request).await;
         self.annotations.extend(outcome.annotations.clone());
         for warning in &outcome.warnings {
             if !self.warnings.contains(warning) {
@@ -115,7 +137,7 @@ impl<'r> Hearing<'r> {
         };
         let is_namespace = resource.group.is_empty() && resource.plural == "namespaces";
         AdmissionRequest {
-            uid: self.uid.clone(),
+            uid: Uuid::new_v4().to_string(),
             operation,
             kind: GroupVersionKind {
                 group: resource.group.to_owned(),
@@ -150,6 +172,15 @@ impl<'r> Hearing<'r> {
         defaults::set(ty, &mut decoded.object);
         let object = Object::new(decoded.object.into()).map_err(Status::internal)?;
         Ok(Some(object))
+    }
+}
+
+/// The request's future was dropped, and nobody knows how far it came.
+impl Drop for Hearing<'_> {
+    fn drop(&mut self) {
+        if let Some(uid) = self.open.take() {
+            self.gate.charges.forget(&uid);
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! What happens in a cluster by itself: namespaces end, and each gets its account and the authority's certificate.
+//! What happens in a cluster by itself: namespaces end, each gets its account and the authority's certificate, and
+//! quotas are counted.
 //!
 //! One of the processes that share a store does it, the one that holds the lease. Whatever is written is asked for as
 //! any client would, so that every change has its records.
@@ -8,6 +9,7 @@ mod agent;
 mod authority;
 mod ending;
 mod lease;
+mod quotas;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -34,11 +36,13 @@ pub enum Controller {
     Accounts,
     /// Every namespace has the authority's certificate in `kube-root-ca.crt`.
     Authority,
+    /// Every quota has its sums, and no charge stays whose object never came.
+    Quotas,
 }
 
 impl Controller {
     /// All there are.
-    pub const ALL: [Self; 3] = [Self::Namespaces, Self::Accounts, Self::Authority];
+    pub const ALL: [Self; 4] = [Self::Namespaces, Self::Accounts, Self::Authority, Self::Quotas];
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -46,6 +50,7 @@ impl Controller {
             Self::Namespaces => "namespace-controller",
             Self::Accounts => "serviceaccount-controller",
             Self::Authority => "root-ca-certificate-publisher-controller",
+            Self::Quotas => "resourcequota-controller",
         }
     }
 
@@ -112,6 +117,17 @@ impl Controllers {
     }
 
     async fn work(&self, gateway: &Gateway, registry: &Registry) {
+        let count = async {
+            if self.enabled.contains(&Controller::Quotas) {
+                let boot = gateway.charges().boot();
+                let boot = (!self.is_shared).then_some(&**boot);
+                quotas::run(registry, &Agent::new(gateway, Controller::Quotas), boot).await;
+            }
+        };
+        tokio::join!(self.tend_all(gateway, registry), count);
+    }
+
+    async fn tend_all(&self, gateway: &Gateway, registry: &Registry) {
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         loop {
             let ended = self.follow(gateway, registry, &mut backoff).await;

@@ -1,8 +1,7 @@
 //! The path of a request through the gateway.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
-use ::admission::AdmissionChain;
 use axum::{
     body::Body,
     extract::Request,
@@ -12,6 +11,7 @@ use axum::{
 use ingest::{journal::AppendError, time::Timestamp};
 
 use super::{
+    admission::{Charges, Gate},
     answer::Answer,
     audit::{Auditor, Trail},
     body::MAX_BODY_BYTES,
@@ -39,13 +39,18 @@ pub struct Gateway {
     registry: Registry,
     auditor: Auditor,
     door: Door,
-    chain: Arc<AdmissionChain>,
+    gate: Gate,
 }
 
 impl Gateway {
     /// A gateway over these parts.
-    pub fn new(registry: Registry, auditor: Auditor, door: Door, chain: Arc<AdmissionChain>) -> Self {
-        Self { registry, auditor, door, chain }
+    pub fn new(registry: Registry, auditor: Auditor, door: Door, gate: Gate) -> Self {
+        Self { registry, auditor, door, gate }
+    }
+
+    /// What is charged for requests on their way.
+    pub(super) fn charges(&self) -> &Charges {
+        &self.gate.charges
     }
 
     /// Whether a path is the gateway's.
@@ -213,7 +218,7 @@ impl Gateway {
             accepted,
             door: &self.door,
             guard,
-            chain: &self.chain,
+            gate: &self.gate,
         })
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use super::{object::Object, resources::Resource};
+use super::{admission::pending, object::Object, resources::Resource};
 
 /// How long events are kept (`--event-ttl` of kube-apiserver).
 const EVENT_TTL: Duration = Duration::from_secs(3_600);
@@ -113,6 +113,7 @@ pub fn prepare_create(resource: &Resource, object: &mut Object) {
             object.members_mut().insert("status".into(), json!({ "phase": "Pending" }));
         }
         ("", "secrets") => take_string_data(object),
+        ("", "resourcequotas") => pending::retain(object, None),
         ("", "services") => {
             name_cluster_addresses(object);
             object.members_mut().insert("status".into(), json!({ "loadBalancer": {} }));
@@ -146,6 +147,9 @@ pub fn prepare_update(resource: &Resource, subresource: &str, new: &mut Object, 
     }
     if is(resource, "", "secrets") {
         take_string_data(new);
+    }
+    if is(resource, "", "resourcequotas") && subresource != "status" {
+        pending::retain(new, Some(old));
     }
     if is(resource, "", "namespaces") && subresource != "finalize" {
         match old.at("/spec/finalizers") {

@@ -10,7 +10,6 @@ mod scale;
 mod token;
 mod watch;
 
-use ::admission::AdmissionChain;
 use axum::{
     body::Body,
     http::{HeaderMap, StatusCode},
@@ -18,7 +17,7 @@ use axum::{
 use serde_json::Value;
 
 use super::{
-    admission::{Admitted, Hearing},
+    admission::{Admitted, Gate, Hearing},
     answer::{Answer, Content},
     audit::Trail,
     body::{self, Expected, FieldValidation, Received},
@@ -55,7 +54,7 @@ pub struct Call<'c> {
     /// Who asks, and what they have.
     pub guard: Guard<'c>,
     /// What decides over changes.
-    pub chain: &'c AdmissionChain,
+    pub gate: &'c Gate,
 }
 
 /// How many values that cannot be read one list names; the last warning tells of all.
@@ -168,19 +167,30 @@ impl<'c> Call<'c> {
         let Received { mut object, mut warnings } = self.receive(body, trail).await?;
         let target = self.target();
         self.registry.prepare(&target, &mut object)?;
-        let mut hearing = self.hearing(trail, is_dry_run);
-        let admitted = hearing.create(object).await;
-        let object = tell(hearing, trail, &mut warnings, admitted)?;
-        self.guard.check(&target, &object, None)?;
-        validation::created(self.resource, &object)?;
-        let created = self.registry.create(&target, object, is_dry_run).await?;
+        let mut hearing = self.hearing(is_dry_run);
+        let created = self.admit(&mut hearing, object, is_dry_run).await;
+        let created = tell(hearing, trail, &mut warnings, created).await?;
         Ok(self.answer(StatusCode::CREATED, Content::Object(created), warnings))
     }
 
+    /// Stores a prepared object where admission, what its sender has and the rules of its kind let it.
+    async fn admit(
+        &self,
+        hearing: &mut Hearing<'_>,
+        object: Object,
+        is_dry_run: bool,
+    ) -> Result<Object, Status> {
+        let target = self.target();
+        let object = hearing.create(object).await?;
+        self.guard.check(&target, &object, None)?;
+        validation::created(self.resource, &object)?;
+        self.registry.create(&target, object, is_dry_run).await
+    }
+
     /// The request's way through admission.
-    fn hearing(&self, trail: &Trail, is_dry_run: bool) -> Hearing<'c> {
+    fn hearing(&self, is_dry_run: bool) -> Hearing<'c> {
         let Guard { user, .. } = self.guard;
-        Hearing::new(self.chain, self.info, self.target(), user, trail.audit_id(), is_dry_run)
+        Hearing::new(self.gate, self.info, self.target(), user, is_dry_run)
     }
 
     /// Changes the object of the URL, through admission and under guard.
@@ -192,11 +202,11 @@ impl<'c> Call<'c> {
         warnings: &mut Vec<String>,
     ) -> Result<Object, Status> {
         let target = self.target();
-        let mut hearing = self.hearing(trail, is_dry_run);
+        let mut hearing = self.hearing(is_dry_run);
         let mut admitted = Admitted { edit, hearing: &mut hearing };
         let mut guarded = Guarded { edit: &mut admitted, guard: self.guard, target };
         let changed = self.registry.update(&target, is_dry_run, &mut guarded).await;
-        tell(hearing, trail, warnings, changed).map(Outcome::into_object)
+        tell(hearing, trail, warnings, changed).await.map(Outcome::into_object)
     }
 
     async fn delete_options(&self, body: Body, trail: &mut Trail) -> Result<DeleteOptions, Status> {
@@ -225,9 +235,9 @@ impl<'c> Call<'c> {
         let mut warnings = Vec::new();
         if !options.ignore_read_error {
             let old = self.registry.get(&self.target()).await?;
-            let mut hearing = self.hearing(trail, is_dry_run);
+            let mut hearing = self.hearing(is_dry_run);
             let admitted = hearing.delete(&old).await;
-            tell(hearing, trail, &mut warnings, admitted)?;
+            tell(hearing, trail, &mut warnings, admitted).await?;
         }
         let (object, is_gone) = match self.registry.delete(&self.target(), &options, is_dry_run).await? {
             Deleted::Gone(object) => (object, true),
@@ -295,17 +305,18 @@ impl<'c> Call<'c> {
     }
 }
 
-/// Passes on what admission told, whatever it decided.
-fn tell<T>(
-    hearing: Hearing<'_>,
+/// Passes on what admission told, whatever it decided, and tells it what became of the object.
+async fn tell<T>(
+    mut hearing: Hearing<'_>,
     trail: &mut Trail,
     warnings: &mut Vec<String>,
     outcome: Result<T, Status>,
 ) -> Result<T, Status> {
-    for (key, value) in hearing.annotations {
+    hearing.close(&outcome).await;
+    for (key, value) in std::mem::take(&mut hearing.annotations) {
         trail.annotate(&key, value);
     }
-    warnings.extend(hearing.warnings);
+    warnings.append(&mut hearing.warnings);
     outcome
 }
 

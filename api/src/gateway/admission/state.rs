@@ -6,6 +6,7 @@ use ::admission::{Charge, Charged, ClusterState, Freshness, Kind, StateError};
 use async_trait::async_trait;
 use serde_json::Value;
 
+use super::Charges;
 use crate::gateway::{
     registry::{ListOptions, Registry, Target},
     resources::{Resource, resources},
@@ -15,12 +16,15 @@ use crate::gateway::{
 
 /// What is stored. Every answer is live: each is a read of the store.
 #[derive(Clone, Debug)]
-pub struct StoredState(Registry);
+pub struct StoredState {
+    registry: Registry,
+    charges: Charges,
+}
 
 impl StoredState {
-    /// Of what a registry holds.
-    pub fn new(registry: Registry) -> Self {
-        Self(registry)
+    /// Of what a registry holds. What is charged is known to `charges` until its request is through.
+    pub fn new(registry: Registry, charges: Charges) -> Self {
+        Self { registry, charges }
     }
 }
 
@@ -49,7 +53,7 @@ impl ClusterState for StoredState {
         name: &str,
         _: Freshness,
     ) -> Result<Option<Arc<Value>>, StateError> {
-        match self.0.get(&Target { resource: resource(kind)?, namespace, name }).await {
+        match self.registry.get(&Target { resource: resource(kind)?, namespace, name }).await {
             Ok(object) => Ok(Some(Arc::new(object.into_value()))),
             Err(status) if status.code == 404 => Ok(None),
             Err(status) => Err(failed(status)),
@@ -57,8 +61,10 @@ impl ClusterState for StoredState {
     }
 
     async fn list(&self, kind: Kind, namespace: &str, _: Freshness) -> Result<Vec<Arc<Value>>, StateError> {
-        let page =
-            self.0.list(resource(kind)?, namespace, &Selectors::default(), &ListOptions::newest()).await;
+        let page = self
+            .registry
+            .list(resource(kind)?, namespace, &Selectors::default(), &ListOptions::newest())
+            .await;
         let page = page.map_err(failed)?;
         if let Some(unreadable) = page.unreadable.first() {
             return Err(StateError(unreadable.to_string()));
@@ -70,8 +76,7 @@ impl ClusterState for StoredState {
         page.items.iter().map(value).collect()
     }
 
-    /// Quotas are not charged yet: the gateway's chain has no controller that would ask.
-    async fn charge(&self, _: &[Charge]) -> Result<Charged, StateError> {
-        Err(StateError("quotas cannot be charged".to_owned()))
+    async fn charge(&self, charges: &[Charge]) -> Result<Charged, StateError> {
+        self.charges.make(charges).await.map_err(failed)
     }
 }
