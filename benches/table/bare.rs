@@ -54,7 +54,7 @@ pub(crate) fn embedded(log: &Path, ledger: &Path, index: &Path) -> anyhow::Resul
 /// A loop that reads a topic into Postgres and tantivy; seconds until both have committed it.
 pub(crate) fn networked(topic: &Topic, entries: u64, database: &str, index: &Path) -> anyhow::Result<f64> {
     both(
-        |batches| topic.read(entries, |event| if is_fact(event) { Ok(()) } else { batches.push(event) }),
+        |batches| topic.read(entries, |event| if is_own(event) { Ok(()) } else { batches.push(event) }),
         |batches| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(database::copy_all(database, batches))
@@ -63,9 +63,9 @@ pub(crate) fn networked(topic: &Topic, entries: u64, database: &str, index: &Pat
     )
 }
 
-/// Facts about the pipeline are no audit events: a handful, which the loop leaves out.
-fn is_fact(event: &[u8]) -> bool {
-    event.starts_with(br#"{"kind":"Fact""#)
+/// Facts about the pipeline and uses of its interface are no audit events: a handful, which the loop leaves out.
+fn is_own(event: &[u8]) -> bool {
+    [&br#"{"kind":"Fact""#[..], br#"{"kind":"Access""#].iter().any(|start| event.starts_with(start))
 }
 
 /// Reads with one thread, and writes with one for the ledger and those of tantivy; seconds until both have made their
