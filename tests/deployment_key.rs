@@ -9,7 +9,7 @@ mod server;
 
 use std::{fs, time::Duration};
 
-use engines::Database;
+use engines::{Database, kafka, unique};
 use server::{Server, ago, event, eventually};
 
 /// What a start under another key says.
@@ -18,15 +18,17 @@ const REFUSED: &str = "the ledger was begun under another deployment key";
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_instance_gives_the_same_id_under_the_same_key_and_is_refused_under_another() {
     let database = Database::create().await;
-    let url = database.url();
-    let first = Server::start(&["--postgres", &url]).await;
+    let (url, kafka, topic) = (database.url(), kafka(), unique("key"));
+    // Instances that share a ledger share its log.
+    let engines = ["--postgres", &url, "--kafka", &kafka, "--topic", &topic];
+    let first = Server::start(&engines).await;
     let body = event("once", &ago(Duration::ZERO));
     assert!(first.call().post("shared", body.clone()).await.status().is_success());
     first.call().until_count("cluster:shared", 1).await;
 
     let key = first.data().join("deployment.key");
-    let args = ["--postgres", &url, "--deployment-key-file", key.to_str().unwrap()];
-    let second = Server::start(&args).await;
+    let key = ["--deployment-key-file", key.to_str().unwrap()];
+    let second = Server::start(&[&engines[..], &key].concat()).await;
     assert!(second.call().post("shared", body).await.status().is_success());
     eventually("the duplicate is counted", async || {
         let answer = second.call().json("/v1/completeness").await;
@@ -41,7 +43,7 @@ async fn a_second_instance_gives_the_same_id_under_the_same_key_and_is_refused_u
     };
     assert_eq!(ids(&first).await, ids(&second).await);
 
-    let mut other = Server::stopped(&["--postgres", &url]);
+    let mut other = Server::stopped(&engines);
     other.spawn();
     assert!(!other.ended().await.success());
     let log = other.log();
