@@ -34,8 +34,8 @@ use stores::Stores;
 const MORE_KIB: u64 = 144 * 1024;
 /// Events of the ballast that are acknowledged while each engine is away. What waited in memory would show: while
 /// Kafka is away the ballast is more than may be held, while Postgres is away it is three times that.
-const WITHOUT_KAFKA: u64 = 1_600;
-const WITHOUT_POSTGRES: u64 = 4_800;
+const WITHOUT_KAFKA: u64 = 2_400;
+const WITHOUT_POSTGRES: u64 = 7_200;
 const _: () = assert!(WITHOUT_KAFKA as usize * ballast::BYTES > MORE_KIB as usize * 1024);
 const _: () = assert!(WITHOUT_POSTGRES as usize * ballast::BYTES > 3 * MORE_KIB as usize * 1024);
 /// What that process and the one that indexes and answers may hold together at any moment, in KiB: as much as one that
