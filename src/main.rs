@@ -3,12 +3,8 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use tikv_jemallocator::Jemalloc;
 
-/// Gives freed memory back to the system by itself, and lets threads allocate without waiting for each other.
-#[global_allocator]
-static ALLOCATOR: Jemalloc = Jemalloc;
-
+mod allocator;
 mod assemble;
 mod checks;
 mod chronicle;
