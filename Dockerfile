@@ -1,7 +1,7 @@
 # Builds the one binary, and an image that holds little else.
 FROM rust:1.95-bookworm AS build
 # protoc reads the descriptions of etcd's calls.
-RUN apt-get update && apt-get install -y --no-install-recommends protobuf-compiler && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install -y --no-install-recommends protobuf-compiler libprotobuf-dev && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
 RUN cargo build --release --locked --bin muniment && cp target/release/muniment /muniment
