@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, time::Duration};
 use engines::{Database, Own, PATIENCE};
 use ingest::{
     ledger::{Batch, Ledger, LedgerError, OpenError, PostgresLedger, laws},
-    log::Offset,
+    log::{LogId, Offset},
     record::{Record, Seq},
     time::Day,
 };
@@ -106,6 +106,39 @@ async fn an_outage_is_told_apart_and_ends_by_itself() {
     };
     assert_eq!(applied.inserted, 1);
     assert_eq!(ledger.days().await.unwrap()[0].1, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn recorders_of_another_log_wait_until_those_of_the_first_have_ended() {
+    let database = Database::create().await;
+    let connect = async || PostgresLedger::connect(&database.url()).await.unwrap();
+    let (first, second, other) = (connect().await, connect().await, connect().await);
+    let (ours, another) = (laws::log(), LogId("another".into()));
+    first.follow(&ours).await.unwrap();
+    first.follow(&ours).await.unwrap();
+    second.follow(&ours).await.unwrap();
+    let refused = async || match other.follow(&another).await {
+        Err(LedgerError::Unavailable(why)) => assert!(why.to_string().contains("--topic"), "{why}"),
+        done => panic!("{done:?}"),
+    };
+    refused().await;
+    first.close().await;
+    refused().await;
+    // The second is gone without a word, as a killed process is.
+    drop(second);
+    let begun = std::time::Instant::now();
+    while other.follow(&another).await.is_err() {
+        assert!(begun.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // A session that the server ended is made anew, and a process may follow to a new log.
+    sqlx::query("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+        .execute(other.pool())
+        .await
+        .unwrap();
+    other.follow(&another).await.unwrap();
+    other.follow(&ours).await.unwrap();
+    connect().await.follow(&ours).await.unwrap();
 }
 
 #[tokio::test]

@@ -150,6 +150,16 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     /// When the database does not answer.
     async fn key_check(&self, own: KeyCheck) -> Result<KeyCheck, LedgerError>;
 
+    /// Says that this process records from `log` from now on, for as long as it runs. All that record into one ledger
+    /// read one log: the positions of two would take turns, each of them the other's lost end.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`] while another process records from another log. A ledger that one process has to
+    /// itself never says so.
+    async fn follow(&self, _log: &LogId) -> Result<(), LedgerError> {
+        Ok(())
+    }
+
     /// Applies one batch.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 
 mod apply;
 mod copy;
+mod follow;
 mod partitions;
 mod read;
 mod time;
@@ -19,7 +20,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use self::partitions::Partitions;
+use self::{follow::Following, partitions::Partitions};
 use super::{
     Applied, Batch, BootSummary, Gap, Ledger, LedgerError, deployment,
     open::{OpenError, migrate},
@@ -67,6 +68,7 @@ const SESSION: [(&str, &str); 7] = [
 pub struct PostgresLedger {
     writers: PgPool,
     pool: PgPool,
+    following: Following,
     origins: OriginCache,
     partitions: Partitions,
 }
@@ -87,12 +89,19 @@ impl PostgresLedger {
             pool.close().await;
             return Err(error);
         }
+        let following = Following::new(options.clone());
         let writers = connections(WRITERS)
             .after_connect(|connection, _| {
                 Box::pin(async move { connection.execute(apply::STAGING).await.map(|_| ()) })
             })
             .connect_lazy_with(options);
-        Ok(Self { writers, pool, origins: OriginCache::default(), partitions: Partitions::default() })
+        Ok(Self {
+            writers,
+            pool,
+            following,
+            origins: OriginCache::default(),
+            partitions: Partitions::default(),
+        })
     }
 
     /// Connections to the same database, for tables of other owners.
@@ -102,6 +111,7 @@ impl PostgresLedger {
 
     /// Ends every connection.
     pub async fn close(&self) {
+        self.following.close().await;
         self.pool.close().await;
         self.writers.close().await;
     }
@@ -125,6 +135,10 @@ impl Ledger for PostgresLedger {
             deployment::kept(&stored).map(KeyCheck)
         })
         .await
+    }
+
+    async fn follow(&self, log: &LogId) -> Result<(), LedgerError> {
+        bounded(self.following.follow(log)).await
     }
 
     async fn apply(&self, log: &LogId, batch: &Batch) -> Result<Applied, LedgerError> {

@@ -1,6 +1,14 @@
 //! One subscription: what is read becomes batches, one of which is applied while the next is filled.
 
-use std::{future::pending, panic::resume_unwind, sync::Arc, time::Duration};
+use std::{
+    future::pending,
+    panic::resume_unwind,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -57,7 +65,7 @@ impl<'a> Session<'a> {
     }
 
     pub(super) async fn run(mut self) -> Result<(), Ended> {
-        self.note_former_log().await?;
+        self.follow_log().await?;
         loop {
             let (room, wait) = (self.pending.room(), self.wait());
             tokio::select! {
@@ -173,12 +181,14 @@ impl<'a> Session<'a> {
         self.read.clear();
         self.log = id;
         self.recorder.status.send_modify(|status| status.positions.clear());
-        self.note_former_log().await
+        self.follow_log().await
     }
 
-    /// Records that the end of a log that is there no more was not read, once, before anything of the new one.
-    async fn note_former_log(&mut self) -> Result<(), Ended> {
+    /// Records that the end of a log that is there no more was not read, once, before anything of the new one. A log
+    /// that another process still records from is waited for.
+    async fn follow_log(&mut self) -> Result<(), Ended> {
         let (patient, ledger) = (self.patient(), &self.recorder.ledger);
+        patient.until_done(|| ledger.follow(&self.log)).await?;
         let former = patient.until_done(|| ledger.current_log()).await?;
         let Some(former) = former.filter(|former| *former != self.log) else { return Ok(()) };
         let positions = patient.until_done(|| ledger.positions(&former)).await?;
@@ -292,7 +302,15 @@ async fn apply(
 ) -> Result<Outcome, Ended> {
     let patient = Patient { cancel: &cancel, status: &status };
     let begun = Instant::now();
-    let applied = match patient.until_settled(|| ledger.apply(&log, &batch)).await? {
+    let tries = AtomicU32::new(0);
+    let attempt = || async {
+        // A ledger that was away may have let go of what this process held there.
+        if tries.fetch_add(1, Ordering::Relaxed) > 0 {
+            ledger.follow(&log).await?;
+        }
+        ledger.apply(&log, &batch).await
+    };
+    let applied = match patient.until_settled(attempt).await? {
         Ok(applied) => Some(applied),
         Err(fenced @ LedgerError::Fenced { .. }) => {
             tracing::warn!(%fenced, "recorder reads its positions anew");
