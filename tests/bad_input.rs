@@ -240,11 +240,11 @@ async fn acknowledging_by_the_log_is_refused_with_one_replica() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledging_by_the_log_means_two_replicas_have_it() {
-    let own = Own::start(&["kafka3"]);
-    let (database, topic, kafka) = (Database::create().await, unique("three"), own.kafka3());
+    let mut own = Own::start(&["kafka3"]);
+    let (database, topic, kafka) = (Database::create().await, unique("three"), own.kafka3().to_owned());
     let url = database.url();
     let args =
-        ["--kafka", kafka, "--topic", &topic, "--postgres", &url, "--replication", "3", "--ack", "log"];
+        ["--kafka", &kafka, "--topic", &topic, "--postgres", &url, "--replication", "3", "--ack", "log"];
     let mut server = Server::start(&args).await;
     let at = ago(Duration::ZERO);
     let body = (0..200).map(|i| event(&format!("e{i}"), &at)).collect::<Vec<_>>().join("\n");
@@ -256,6 +256,24 @@ async fn acknowledging_by_the_log_means_two_replicas_have_it() {
     fs::remove_dir_all(server.data().join("index")).unwrap();
     server.run().await;
     server.call().until_count("cluster:three", 200).await;
+
+    // With one replica nothing is acknowledged, whether the body reads to its end or not, and nothing is lost.
+    own.kill("kafka3-3");
+    own.kill("kafka3-2");
+    let call = server.call();
+    let whole = call.post("alone", event("whole", &at));
+    let broken = call.post("alone", format!("{}\n{{\"level\":", event("broken", &at)));
+    let (whole, broken) = tokio::join!(whole, broken);
+    for answer in [whole, broken] {
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let told: Value = answer.json().await.unwrap();
+        assert_eq!(told["error"]["code"], "log_unavailable", "{told}");
+        assert_eq!(told["error"]["accepted"].as_u64().unwrap_or_default(), 0, "{told}");
+    }
+    let metrics = call.get("/metrics").send().await.unwrap().text().await.unwrap();
+    assert!(!metrics.contains("cluster=\"alone\""), "{metrics}");
+    own.begin_again(&["kafka3-2", "kafka3-3"]);
+    call.until_count("cluster:alone", 2).await;
     assert!(server.stop().await.success());
 }
 

@@ -337,10 +337,7 @@ impl Receiving {
         }
         self.place.try_hold(0);
         self.record_refusals().await?;
-        metrics::accepted(&self.cluster, self.answer.accepted);
-        if let (Some(delivery), Some(receipt)) = (&self.intake.delivery, &self.receipt) {
-            delivery.wait(receipt.next).await?;
-        }
+        self.acknowledge().await?;
         match (self.answer.accepted, self.answer.rejected) {
             (0, 1..) => Err(self.nothing_kept()),
             _ => Ok(self.answer),
@@ -354,7 +351,7 @@ impl Receiving {
             true => Ok(()),
             false => self.keep_the_rest().await,
         };
-        metrics::accepted(&self.cluster, self.answer.accepted);
+        let kept = kept.and(self.acknowledge().await);
         let errors = serde_json::to_value(&self.answer.errors).unwrap_or_default();
         kept.err()
             .unwrap_or(error)
@@ -366,6 +363,19 @@ impl Receiving {
     async fn keep_the_rest(&mut self) -> Result<(), ApiError> {
         self.flush().await?;
         self.record_refusals().await
+    }
+
+    /// Waits until what was journaled is as safe as `--ack` asks, and only then counts it. What is not is not told of as
+    /// accepted.
+    async fn acknowledge(&mut self) -> Result<(), ApiError> {
+        if let (Some(delivery), Some(receipt)) = (&self.intake.delivery, &self.receipt)
+            && let Err(error) = delivery.wait(receipt.next).await
+        {
+            self.answer.accepted = 0;
+            return Err(error);
+        }
+        metrics::accepted(&self.cluster, self.answer.accepted);
+        Ok(())
     }
 
     async fn record_refusals(&mut self) -> Result<(), ApiError> {
