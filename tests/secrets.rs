@@ -257,7 +257,9 @@ fn shapes(p: &mut Planted) -> Vec<Value> {
         "secrets",
         None,
         json!({ "annotations": {
-        "patch.webhook.admission.k8s.io/round_0_index_0": patch.to_string() } }),
+        "patch.webhook.admission.k8s.io/round_0_index_0": patch.to_string(),
+        "validate.nginx.ingress.kubernetes.io/seen": p.password("annotation of a webhook"),
+        "policy.example.com/seen": p.password("annotation of a policy") } }),
     ));
     let message =
         format!("Secret in version \"v1\" cannot be handled: token {} is refused", p.jwt("message"));

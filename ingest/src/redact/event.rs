@@ -146,9 +146,24 @@ impl<'t> Walk<'_, 't> {
     }
 }
 
-/// Annotations that the API server writes of itself. Those of webhooks and policies may quote the object.
+/// Annotations that the API server writes of itself, by what stands before the slash: they quote names and verdicts.
+/// Any other is a webhook's or a policy's, which may quote the object, whatever domain it chose.
+const SERVERS_OWN: [&str; 13] = [
+    "apiserver.k8s.io",
+    "apiserver.latency.k8s.io",
+    "audit.k8s.io",
+    "authentication.k8s.io",
+    "authentication.kubernetes.io",
+    "authorization.k8s.io",
+    "failed-open.mutation.webhook.admission.k8s.io",
+    "failed-open.validating.webhook.admission.k8s.io",
+    "insecure-sha1.invalid-cert.kubernetes.io",
+    "k8s.io",
+    "missing-san.invalid-cert.kubernetes.io",
+    "mutation.webhook.admission.k8s.io",
+    "pod-security.kubernetes.io",
+];
+
 fn is_servers_own(key: &str) -> bool {
-    let domain = key.split('/').next().unwrap_or(key);
-    let own = |of: &str| domain == of || domain.strip_suffix(of).is_some_and(|rest| rest.ends_with('.'));
-    domain != "validation.policy.admission.k8s.io" && (own("k8s.io") || own("kubernetes.io"))
+    key.split_once('/').is_some_and(|(domain, _)| SERVERS_OWN.contains(&domain))
 }
