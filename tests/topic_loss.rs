@@ -314,3 +314,27 @@ async fn what_a_damaged_journal_lost_is_in_neither_ledger_nor_index() {
     let answer = completeness(&server, |answer| answer["complete"] == false).await;
     assert!(names(&answer, "damaged"), "{answer}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_lost_journal_held_is_not_passed_over_in_silence() {
+    let place = Place::new().await;
+    let mut server = place.server("intake,recorder,indexer,query");
+    server.run().await;
+    post(&server, "first", 5).await;
+    server.call().until_count("cluster:loss", 5).await;
+    let whole = completeness(&server, |answer| answer["boots"][0]["count"].as_u64() >= Some(6)).await;
+    assert_eq!(whole["complete"], true, "{whole}");
+    server.kill();
+    fs::remove_dir_all(server.data().join("journal")).unwrap();
+    server.forget_address();
+    server.run().await;
+    let answer = completeness(&server, |answer| answer["complete"] == false).await;
+    let (boots, reason) = (answer["boots"].as_array().unwrap(), "the journal was begun anew");
+    let open = |boot: &Value| {
+        let hole = &boot["holes"][0];
+        hole["reason"].as_str().is_some_and(|told| told.contains(reason))
+            && hole["first"].as_u64() == boot["last_seq"].as_u64().map(|last| last + 1)
+    };
+    let cut: Vec<_> = boots.iter().filter(|boot| open(boot)).collect();
+    assert_eq!((cut.len(), &cut[0]["boot"]), (1, &whole["boots"][0]["boot"]), "{answer}");
+}

@@ -1,6 +1,10 @@
 //! `GET /v1/completeness`: what every source numbered, what of it arrived, and why the rest did not.
 
-use std::{collections::BTreeMap, ops::Range, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    sync::Arc,
+};
 
 use axum::{Extension, Json, extract::State, response::IntoResponse};
 use index::ALL_TIME;
@@ -77,13 +81,18 @@ pub(crate) async fn completeness(
     for boot in boots.iter().chain(&later) {
         absent.remove(&key_of(boot));
     }
-    // A boot that is named may have been over before the range began: then it is not missing.
-    if !absent.is_empty() {
-        for boot in &ledger.boots(ALL_TIME.start..range.start).await? {
-            absent.remove(&key_of(boot));
-        }
+    // A boot that is named may have been over before the range began: then it is not missing. Only what came before
+    // tells whether a boot that names none is the first of its source.
+    let earlier = if absent.is_empty() && !boots.iter().any(names_none) {
+        Vec::new()
+    } else {
+        ledger.boots(ALL_TIME.start..range.start).await?
+    };
+    for boot in &earlier {
+        absent.remove(&key_of(boot));
     }
-    let known = Known { ends, absent, gaps: ledger.gaps().await? };
+    let cut = cut_off(&earlier, &boots, &later, &ends);
+    let known = Known { ends, absent, cut, gaps: ledger.gaps().await? };
     let answer = answer(boots, known, &range);
     Ok((Extension(Results(answer.boots.len() as u64)), Json(answer)))
 }
@@ -100,6 +109,33 @@ fn named<'b>(boots: impl Iterator<Item = &'b BootSummary>) -> BTreeMap<Key, u64>
     boots.filter_map(|b| b.previous.map(|(boot, last)| ((b.source.clone(), boot), last))).collect()
 }
 
+/// Whether the boot's first record has arrived and tells of no boot before it: its journal was a new one.
+fn names_none(boot: &BootSummary) -> bool {
+    boot.previous.is_none() && boot.seen.first() == Some(1)
+}
+
+/// The boots whose end is not known, because the next boot of their source began with a new journal: each with its
+/// last number that arrived. Those of the range, and those that were cut off by a boot of the range.
+fn cut_off(
+    earlier: &[BootSummary],
+    boots: &[BootSummary],
+    later: &[BootSummary],
+    ends: &BTreeMap<Key, u64>,
+) -> BTreeMap<Key, u64> {
+    // A boot that journaled in the range and before or after it stands in both lists.
+    let all: BTreeMap<Key, &BootSummary> =
+        earlier.iter().chain(boots).chain(later).map(|boot| (key_of(boot), boot)).collect();
+    let asked: BTreeSet<Key> = boots.iter().map(key_of).collect();
+    let pairs = all.iter().zip(all.iter().skip(1));
+    let cut = pairs.filter(|((before, _), (after, boot))| {
+        before.0 == after.0
+            && names_none(boot)
+            && !ends.contains_key(before)
+            && (asked.contains(before) || asked.contains(after))
+    });
+    cut.map(|((before, boot), _)| (before.clone(), boot.seen.last().unwrap_or(0))).collect()
+}
+
 /// What is known of the boots of a range besides what arrived of them.
 #[derive(Default)]
 struct Known {
@@ -107,22 +143,27 @@ struct Known {
     ends: BTreeMap<Key, u64>,
     /// Those of them of which nothing arrived.
     absent: BTreeMap<Key, u64>,
+    /// Those whose end nobody tells, with their last number that arrived.
+    cut: BTreeMap<Key, u64>,
     /// What was noticed to be lost, at any time.
     gaps: Vec<Gap>,
 }
 
 fn answer(boots: Vec<BootSummary>, known: Known, range: &Range<Timestamp>) -> Answer {
-    let Known { ends, absent, mut gaps } = known;
+    let Known { ends, absent, mut cut, mut gaps } = known;
     let mut views: Vec<BootView> = boots
         .into_iter()
         .map(|boot| {
-            let end = ends.get(&key_of(&boot)).copied();
-            view(boot, end, &gaps)
+            let (key, end) = (key_of(&boot), ends.get(&key_of(&boot)).copied());
+            let mut view = view(boot, end, &gaps);
+            view.holes.extend(cut.remove(&key).map(open_end));
+            view
         })
         .collect();
     // A boot that numbered nothing has nothing that could be missing.
     let absent = absent.iter().filter(|(_, last)| **last > 0);
     views.extend(absent.map(|(key, last)| absent_view(key, *last, &gaps)));
+    views.extend(cut.into_iter().map(|(key, last)| missing_view(&key, open_end(last))));
     // The ids of boots grow with time.
     views.sort_by(|a, b| (&a.source, &a.boot).cmp(&(&b.source, &b.boot)));
     gaps.retain(|gap| {
@@ -137,6 +178,17 @@ fn answer(boots: Vec<BootSummary>, known: Known, range: &Range<Timestamp>) -> An
 fn absent_view((source, boot): &Key, last: u64, gaps: &[Gap]) -> BootView {
     let reason = known_reason(source, *boot, 1, last, gaps);
     let reason = reason.unwrap_or("nothing of this boot has arrived, the one after it names it").to_owned();
+    missing_view(&(source.clone(), *boot), Hole { first: 1, last, reason })
+}
+
+/// What the journal held of a boot when it was lost.
+fn open_end(last: u64) -> Hole {
+    let reason = "the journal was begun anew after this boot: what it still held is not known";
+    Hole { first: last + 1, last: Gap::OPEN, reason: reason.to_owned() }
+}
+
+/// A boot of which nothing arrived in the time that was asked for.
+fn missing_view((source, boot): &Key, hole: Hole) -> BootView {
     BootView {
         source: source.clone(),
         boot: boot.to_string(),
@@ -144,7 +196,7 @@ fn absent_view((source, boot): &Key, last: u64, gaps: &[Gap]) -> BootView {
         first_seq: None,
         last_seq: None,
         count: 0,
-        holes: vec![Hole { first: 1, last, reason }],
+        holes: vec![hole],
         duplicates: 0,
         rejected: 0,
         first_received: None,
@@ -242,6 +294,37 @@ mod tests {
     }
 
     #[test]
+    fn a_boot_that_names_none_leaves_the_end_of_the_one_before_it_open() {
+        let first = boot(1, &[1, 2, 3], None);
+        let [second, third] = [boot(2, &[1, 2], None), boot(3, &[1], Some((2, 2)))];
+        let other = BootSummary { source: "b".into(), ..boot(9, &[1], None) };
+        let open = |earlier: &[BootSummary], asked: &[BootSummary], later: &[BootSummary]| {
+            let ends = named(asked.iter().chain(later));
+            let cut = cut_off(earlier, asked, later, &ends);
+            answer(asked.to_vec(), Known { ends, cut, ..Known::default() }, &ALL_TIME)
+        };
+        let all = [first.clone(), second.clone(), third.clone(), other.clone()];
+        let answer = open(&[], &all, &[]);
+        assert!(!answer.complete);
+        assert_eq!(answer.boots[0].holes, [open_end(3)]);
+        assert!(answer.boots[1..].iter().all(|boot| boot.holes.is_empty()));
+        // Whichever of the two was asked for, the end that is missing shows.
+        for (earlier, asked, later) in [
+            (&all[..1], &all[1..2], &all[2..]),
+            (&[][..], &all[..1], &all[1..]),
+            (&all[..1], &all[1..], &[][..]),
+        ] {
+            let answer = open(earlier, asked, later);
+            assert!(!answer.complete, "{answer:?}");
+            assert_eq!(answer.boots[0].holes, [open_end(3)]);
+        }
+        assert!(open(&all[..2], &all[2..], &[]).complete, "the third boot's predecessor is known");
+        // As long as its first record has not arrived, a boot tells nothing of the one before it.
+        let answer = open(&[], &[first, boot(2, &[2], None)], &[]);
+        assert!(answer.boots[0].holes.is_empty());
+    }
+
+    #[test]
     fn a_lost_range_of_the_log_is_not_complete_in_the_time_when_it_was_noticed() {
         let range = |start, end| Timestamp::from_micros(start)..Timestamp::from_micros(end);
         for (asked, complete) in [(range(0, 50), true), (range(50, 51), false), (range(51, 99), true)] {
@@ -274,7 +357,7 @@ mod tests {
         let ends = named(boots.iter());
         let mut absent = ends.clone();
         absent.remove(&key_of(&boots[0]));
-        let answer = answer(boots, Known { ends, absent, gaps: Vec::new() }, &ALL_TIME);
+        let answer = answer(boots, Known { ends, absent, ..Known::default() }, &ALL_TIME);
         assert!(!answer.complete);
         assert_eq!(answer.boots.len(), 3);
         assert_eq!((answer.boots[0].count, answer.boots[0].holes[0].first), (0, 1));
