@@ -190,10 +190,28 @@ async fn a_rebuild_under_load_loses_nothing_and_removes_the_old_index() {
             ledger.record(&log, log.end());
         })
     };
+    // Who asks meanwhile, and while the new index takes the place of the old one, finds all that was there before.
+    let asked = {
+        let (index, before, ended) = (index.clone(), ids(&records(0, 1_000)), CancellationToken::new());
+        let until = ended.clone();
+        let asking = tokio::spawn(async move {
+            let mut times = 0;
+            while !until.is_cancelled() {
+                let found: BTreeSet<_> = found(&index).await.into_iter().collect();
+                assert!(found.is_superset(&before), "{} of {} are left", found.len(), before.len());
+                times += 1;
+            }
+            times
+        });
+        (asking, ended)
+    };
     let done = index.rebuild(&ledger, &CancellationToken::new(), |_| {}).await.unwrap();
     assert!(done >= 700, "{done}");
     load.await.unwrap();
     caught_up(&index, &log).await;
+    asked.1.cancel();
+    let times = asked.0.await.unwrap();
+    assert!(times >= 3, "asked {times} times only");
     running.stop().await;
     let expected: Vec<_> = records(0, 2_000).into_iter().chain(records(5_000, 700)).collect();
     has_exactly(&index, &expected).await;
