@@ -113,7 +113,8 @@ pub(crate) async fn assemble(settings: Settings, metrics: MetricsPage, clock: Cl
     let redactors = redactors(rules, &key);
     let intake = parts.intake(&redactors, &key)?;
     let refusals = parts.refusals();
-    let gateway = parts.gateway(&tokens, &redactors, policy.as_ref(), (encryption, identities), &refusals);
+    let sources = (encryption, identities);
+    let gateway = parts.gateway(&tokens, &redactors, policy.as_ref(), sources, &refusals, &key);
     let (gateway, keys) = gateway.await?.unzip();
     let access = parts.access(tokens, gateway.as_ref(), refusals, &redactors);
     parts.chronicle(redactors, policy);
@@ -265,6 +266,7 @@ impl Parts {
         policy: Option<&Watched<Loaded>>,
         (encryption, identities): (Encryption, Identities),
         refusals: &Refusals,
+        key: &DeploymentKey,
     ) -> Result<Option<(Gateway, Keys)>> {
         if !self.settings.runs(Role::Gateway) {
             return Ok(None);
@@ -275,6 +277,7 @@ impl Parts {
             instance: &self.instance,
             clock: self.clock.clone(),
             journal: self.journal.clone(),
+            key,
             tokens: tokens.clone(),
             refusals: refusals.clone(),
             redactor: redactors.subscribe(),

@@ -8,7 +8,7 @@ use api::{
     gateway::{
         admission::{Charges, Gate, StoredState},
         aggregation::aggregate,
-        audit::{Auditor, default_policy},
+        audit::{AnnouncedStore, Auditor, Mode, default_policy},
         authn::{Authenticator, Sources, account::ServiceAccounts},
         authz::{self, Snapshot},
         bootstrap::bootstrap,
@@ -28,7 +28,13 @@ use api::{
     tokens::Tokens,
 };
 use async_trait::async_trait;
-use ingest::{journal::Journal, policy::Loaded, redact::Redactor, time::Clock};
+use ingest::{
+    identity::{DeploymentKey, ValueDigests},
+    journal::Journal,
+    policy::Loaded,
+    redact::Redactor,
+    time::Clock,
+};
 use tokio::sync::watch;
 
 use crate::{
@@ -36,7 +42,7 @@ use crate::{
     exit,
     identities::Identities,
     key_wear,
-    settings::{AccessSettings, Settings, enabled},
+    settings::{AccessSettings, AuditMode, Settings, enabled},
     supervise::{Phase, Supervisor},
 };
 
@@ -48,6 +54,8 @@ pub(crate) struct Cluster<'p> {
     pub(crate) instance: &'p str,
     pub(crate) clock: Clock,
     pub(crate) journal: Journal,
+    /// Under which values are told from each other without being known.
+    pub(crate) key: &'p DeploymentKey,
     /// Who is known by tokens of our own.
     pub(crate) tokens: Tokens,
     /// Counts who is refused.
@@ -86,7 +94,8 @@ impl Cluster<'_> {
         }
         self.tell_of_keys(&store).await;
         encryption.start(&keys, &self.journal, &self.clock, self.supervisor);
-        let store: Arc<dyn Store> = Arc::new(store);
+        let store: Arc<dyn Store> =
+            Arc::new(AnnouncedStore::new(Arc::new(store), ValueDigests::new(self.key)));
         let registry = Registry::new(store.clone(), self.clock.clone());
         let gate = gate(&self.settings.access, &registry)?;
         let (snapshot, roles) = watch::channel(Arc::new(Snapshot::default()));
@@ -112,7 +121,12 @@ impl Cluster<'_> {
         let door = self.door(sources, accounts, roles);
         let policy = self.policy.unwrap_or_else(|| watch::channel(Arc::new(default_policy())).1);
         let cluster = self.settings.cluster_name.as_arc().clone();
-        let auditor = Auditor::new(self.journal, self.redactor, policy, cluster, self.clock);
+        let mode = match self.settings.audit_mode {
+            AuditMode::Strict => Mode::Strict,
+            AuditMode::Batch => Mode::Batch,
+        };
+        self.checks.push(Box::new(AuditCheck(mode)));
+        let auditor = Auditor::new(self.journal, self.redactor, policy, cluster, mode, self.clock);
         let gateway = Gateway::new(registry.clone(), auditor, door, gate);
         let (served, stop) = (gateway.clone(), self.supervisor.stop(Phase::Movers));
         self.supervisor.spawn(Phase::Movers, "controllers", async move {
@@ -242,6 +256,26 @@ impl Check for StoreCheck {
             Ok(()) => Ok("answers".to_owned()),
             Err(error) => Err(api::errors::chain(&error)),
         }
+    }
+}
+
+/// What requests wait for: it is always well, and named so that nobody takes one mode for the other.
+struct AuditCheck(Mode);
+
+#[async_trait]
+impl Check for AuditCheck {
+    fn name(&self) -> &'static str {
+        match self.0 {
+            Mode::Strict => "audit-strict",
+            Mode::Batch => "audit-batch",
+        }
+    }
+
+    async fn check(&self) -> Result<String, String> {
+        Ok(match self.0 {
+            Mode::Strict => "answers wait for their records".to_owned(),
+            Mode::Batch => "answers do not wait for their records: a crash loses the last ones".to_owned(),
+        })
     }
 }
 

@@ -35,6 +35,15 @@ pub(crate) enum Ack {
     Log,
 }
 
+/// What requests of the gateway wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AuditMode {
+    /// Changes wait for the opening record on the disk, answers for the closing one.
+    Strict,
+    /// Nothing waits: a crash loses the records that were not on the disk yet.
+    Batch,
+}
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
@@ -143,6 +152,9 @@ pub(crate) struct Settings {
     /// Audit policy (audit.k8s.io/v1 Policy); read again when it changes
     #[arg(long, value_name = "FILE")]
     pub(crate) audit_policy_file: Option<PathBuf>,
+    /// What requests of the gateway wait for
+    #[arg(long, value_name = "MODE", value_enum, default_value = "strict")]
+    pub(crate) audit_mode: AuditMode,
     /// Certificate chain in PEM; by default a self-signed one is made
     #[arg(long, value_name = "FILE", requires = "tls_private_key_file")]
     pub(crate) tls_cert_file: Option<PathBuf>,

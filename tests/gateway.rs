@@ -217,3 +217,19 @@ async fn a_full_journal_refuses_a_change_before_it_is_made() {
     let (status, _) = send(&caller, Method::GET, &format!("{CONFIG_MAPS}/a"), Value::Null).await;
     assert_eq!(status, StatusCode::NOT_FOUND, "nothing was done");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_mode_of_audit_is_named_to_everybody_who_asks_whether_the_process_is_ready() {
+    for (args, name) in [(&[ALONE][..], "audit-strict"), (&[ALONE, "--audit-mode", "batch"], "audit-batch")] {
+        let server = Server::start(args).await;
+        let ready: Value =
+            server.call().with_token("").get("/readyz").send().await.unwrap().json().await.unwrap();
+        let checks = ready["checks"].as_array().unwrap();
+        let named = checks.iter().filter(|check| check["name"].as_str().unwrap().starts_with("audit-"));
+        assert_eq!(named.map(|check| check["name"].clone()).collect::<Vec<_>>(), [name], "{ready}");
+        make_shop(&server.call()).await;
+        let (status, _) = send(&server.call(), Method::POST, CONFIG_MAPS, config_map("a", "1")).await;
+        assert_eq!(status, StatusCode::CREATED);
+        server.call().until_count("cluster:local resource:configmaps verb:create", 2).await;
+    }
+}

@@ -7,6 +7,8 @@ const REQUEST_SECONDS: &str = "muniment_http_request_seconds";
 const REFUSED_CONNECTIONS: &str = "muniment_http_refused_connections_total";
 const ACCEPTED: &str = "muniment_intake_events_total";
 const REJECTED: &str = "muniment_intake_rejected_total";
+const UNAUDITED: &str = "muniment_gateway_unaudited_requests_total";
+const PANICS: &str = "muniment_gateway_panics_total";
 
 /// Names and explains the metrics of this crate to the recorder that is installed.
 pub fn describe() {
@@ -19,6 +21,12 @@ pub fn describe() {
         "Events that intake accepted: durable and acknowledged, by cluster"
     );
     describe_counter!(REJECTED, Unit::Count, "Items that intake refused, by reason");
+    describe_counter!(
+        UNAUDITED,
+        Unit::Count,
+        "Requests of the gateway that the audit policy does not record (level None), by kind: read or change"
+    );
+    describe_counter!(PANICS, Unit::Count, "Requests of the gateway whose handler panicked");
 }
 
 pub(crate) fn request(route: &str, method: &str, status: u16, seconds: f64) {
@@ -38,4 +46,14 @@ pub(crate) fn accepted(cluster: &str, events: u64) {
 
 pub(crate) fn rejected(reason: &'static str, items: u64) {
     counter!(REJECTED, "reason" => reason).increment(items);
+}
+
+/// The audit policy does not record a request.
+pub(crate) fn unaudited(may_change: bool) {
+    counter!(UNAUDITED, "kind" => if may_change { "change" } else { "read" }).increment(1);
+}
+
+/// A handler of the gateway panicked.
+pub(crate) fn panicked() {
+    counter!(PANICS).increment(1);
 }

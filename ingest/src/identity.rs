@@ -61,6 +61,30 @@ fn update_compact(mac: &mut Hmac<Sha256>, event: &EventView<'_>) {
     mac.update(b"}");
 }
 
+/// Tells whether two values are one without telling anything of them: an HMAC-SHA-256 under this deployment's key, of
+/// which the first half is kept. Cheap to clone and to share.
+#[derive(Clone)]
+pub struct ValueDigests(Hmac<Sha256>);
+
+impl std::fmt::Debug for ValueDigests {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ValueDigests")
+    }
+}
+
+impl ValueDigests {
+    /// Digests under this deployment's key.
+    pub fn new(key: &DeploymentKey) -> Self {
+        Self(key.mac("muniment value digest v1"))
+    }
+
+    /// The digest of a value, in lower-case hex.
+    pub fn of(&self, value: &[u8]) -> String {
+        let digest = self.0.clone().chain_update(value).finalize().into_bytes();
+        hex::encode(&digest[..16])
+    }
+}
+
 /// A fresh id for a record that we write ourselves: a UUIDv7 of the instant `at`.
 pub fn own_id(at: Timestamp) -> RecordId {
     let random = Uuid::new_v4().into_bytes();

@@ -12,10 +12,11 @@ mod fact;
 mod faulty;
 #[cfg(test)]
 mod full_disk;
+mod hold;
 mod open;
+mod pin;
 mod queue;
 mod read;
-mod reserve;
 mod scan;
 mod segment;
 mod shared;
@@ -39,10 +40,11 @@ use tracing::warn;
 use uuid::Uuid;
 
 pub use self::{
-    append::{AppendError, Receipt},
+    append::{AppendError, Receipt, Written},
+    hold::Hold,
     open::{DEFAULT_MAX_BYTES, JournalOptions, Lost, OpenError, Opened, Torn},
+    pin::Pin,
     read::{Entry, ReadError},
-    reserve::Reservation,
     stats::{State, Stats},
 };
 use self::{
@@ -155,14 +157,24 @@ impl Journal {
     /// None of the records is acknowledged. Unless it is [`AppendError::Full`], the first of them may be there all the
     /// same, now or at the next start: append them again.
     pub async fn append(&self, drafts: Vec<Draft>) -> Result<Receipt, AppendError> {
-        let bytes = drafts.iter().map(|d| d.event.len() as u64 + OVERHEAD_BYTES).sum();
-        self.push(Items::Drafts(drafts), bytes).await
+        self.submit(drafts).await?.durable().await
+    }
+
+    /// Hands records over, which get consecutive numbers behind everything that was handed over before, and returns
+    /// as soon as they wait for the writer: they are durable when [`Written::durable`] says so, and with them whatever
+    /// was handed over before and is well.
+    ///
+    /// # Errors
+    /// [`AppendError::Full`] when there is no room, [`AppendError::Ended`] when the boot is over.
+    pub async fn submit(&self, drafts: Vec<Draft>) -> Result<Written, AppendError> {
+        let bytes = cost(drafts.iter().map(|draft| &draft.event));
+        self.push(Items::Drafts(drafts), bytes, 0).await
     }
 
     /// Appends records that were numbered elsewhere and returns when they are durable.
     pub(crate) async fn append_records(&self, records: Vec<Record>) -> Result<Receipt, AppendError> {
-        let bytes = records.iter().map(|r| r.event.len() as u64 + OVERHEAD_BYTES).sum();
-        self.push(Items::Records(records), bytes).await
+        let bytes = cost(records.iter().map(|record| &record.event));
+        self.push(Items::Records(records), bytes, 0).await?.durable().await
     }
 
     /// Bytes that may be added to what is on the disk.
@@ -170,14 +182,19 @@ impl Journal {
         self.0.max_bytes.saturating_sub(self.0.shared.catalog().bytes())
     }
 
-    async fn push(&self, items: Items, bytes: u64) -> Result<Receipt, AppendError> {
-        let shared = &self.0.shared;
-        if bytes + shared.queue.bytes() > self.limit() {
+    /// Queues records of `bytes`, of which `held` were promised to them.
+    async fn push(&self, items: Items, bytes: u64, held: u64) -> Result<Written, AppendError> {
+        let queue = &self.0.shared.queue;
+        // Without a look ahead, what has no room would wait for its turn to be told so.
+        if held < bytes && queue.bytes() + bytes - held > self.limit() {
             return Err(AppendError::Full);
         }
-        let answered = shared.queue.push(items, bytes, || self.limit()).await?;
-        // The writer goes away without an answer only when the boot ends.
-        answered.await.unwrap_or(Err(AppendError::Ended))
+        queue.push(items, bytes, held, || self.limit()).await.map(Written)
+    }
+
+    /// Whether the last write found the disk full: what is handed over now is not likely to be written.
+    pub fn has_no_space(&self) -> bool {
+        self.0.shared.no_space()
     }
 
     /// At most `max` records at and after `from`, at least one when one is there; empty at the end.
@@ -203,11 +220,13 @@ impl Journal {
         catalog.first()..catalog.next
     }
 
-    /// Allows everything before `to` to be forgotten: whole segments are removed, oldest first.
+    /// Allows everything before `to` to be forgotten: whole segments are removed, oldest first. What is pinned stays,
+    /// and everything after it.
     ///
     /// Removes files: call it where blocking is allowed. What cannot be removed is kept and tried again at the next call.
     pub fn release(&self, to: Offset) {
         let removed = self.0.releasing.lock().unwrap_or_else(PoisonError::into_inner);
+        let to = self.0.shared.pins.first().map_or(to, |pinned| pinned.min(to));
         let oldest = || self.0.shared.catalog().before(to).map(|s| segment::name(s.first));
         while let Some(file) = oldest() {
             let storage = &self.0.storage;
@@ -274,6 +293,11 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// About how many bytes records of these events take.
+fn cost<'e>(events: impl Iterator<Item = &'e bytes::Bytes>) -> u64 {
+    events.map(|event| event.len() as u64 + OVERHEAD_BYTES).sum()
 }
 
 /// A boot of this instant, but later than the one before it even when the clock went back.

@@ -18,6 +18,7 @@ const JOURNALED: &str = "muniment_journaled_records_total";
 const JOURNALED_BYTES: &str = "muniment_journaled_bytes_total";
 const SYNC: &str = "muniment_journal_sync_seconds";
 const BLOCK: &str = "muniment_journal_block_records";
+const LOST: &str = "muniment_journal_lost_records_total";
 const HELD: &str = "muniment_journal_bytes";
 const DELIVERED: &str = "muniment_delivered_records_total";
 const RELAY_LAG: &str = "muniment_relay_lag_records";
@@ -45,6 +46,11 @@ pub fn describe() {
     describe_counter!(JOURNALED_BYTES, Unit::Bytes, "Bytes of the records that the journal made durable");
     describe_histogram!(SYNC, Unit::Seconds, "Time of the fdatasync of a block of the journal");
     describe_histogram!(BLOCK, Unit::Count, "Records of a block of the journal: how many share a sync");
+    describe_counter!(
+        LOST,
+        Unit::Count,
+        "Records that could not be written and whose sender did not wait for it: --audit-mode batch, or a sender that went"
+    );
     describe_gauge!(HELD, Unit::Bytes, "Bytes of the records that the journal holds");
     describe_counter!(DELIVERED, Unit::Count, "Records that the relay moved to the log");
     describe_gauge!(RELAY_LAG, Unit::Count, "Records of the journal that are not in the log");
@@ -89,6 +95,11 @@ pub(crate) fn journal_synced(bytes: u64, records: u64, took: Duration) {
     counter!(JOURNALED_BYTES).increment(bytes);
     histogram!(SYNC).record(took);
     histogram!(BLOCK).record(records as f64);
+}
+
+/// Records could not be written, and nobody waits to be told.
+pub(crate) fn journal_lost(records: u64) {
+    counter!(LOST).increment(records);
 }
 
 /// What the journal holds. Whoever calls has the catalog locked, so that the latest figure stands.

@@ -27,6 +27,21 @@ pub struct Previous {
     pub last_seq: Seq,
 }
 
+/// A request of the gateway, as its records tell it from others.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Asked {
+    /// Its audit id, which its client may have chosen.
+    pub audit_id: String,
+    /// When it arrived.
+    pub received: Timestamp,
+    /// Who asked.
+    pub user: String,
+    /// What for.
+    pub verb: String,
+    /// The path of its URL.
+    pub path: String,
+}
+
 /// Something the pipeline did or noticed.
 ///
 /// Its record's event is `{"kind":"Fact","type":…,"stageTimestamp":…,"message":…}` with the fields of the variant.
@@ -70,6 +85,23 @@ pub enum Fact {
         count: u64,
         /// Since when they were counted.
         since: Timestamp,
+    },
+    /// A request is about to change something, where no event of its own says so: the policy leaves out
+    /// `RequestReceived`, or it is not the request's first change.
+    Intent {
+        /// Which request.
+        #[serde(flatten)]
+        request: Asked,
+        /// What it is about to do: `KEY@REVISION DIGEST`, see `muniment.io/change`.
+        change: String,
+    },
+    /// A request that changed something has ended, where the policy leaves out `ResponseComplete`.
+    Outcome {
+        /// Which request.
+        #[serde(flatten)]
+        request: Asked,
+        /// The HTTP status of its answer.
+        code: u16,
     },
     /// Uses of Muniment's own interface have no record, because the journal took nothing for too long.
     UsesUnrecorded {
@@ -215,6 +247,12 @@ impl fmt::Display for Fact {
             Self::Refused { who, code, count, since } => {
                 write!(f, "refused {count} more requests of {who} with {code} since {since}")
             }
+            Self::Intent { request, change } => {
+                write!(f, "{} is about to {} {change}", request.user, request.verb)
+            }
+            Self::Outcome { request, code } => {
+                write!(f, "{} {} for {} ended with {code}", request.verb, request.path, request.user)
+            }
             Self::UsesUnrecorded { count, since } => {
                 write!(f, "did not record {count} uses of the interface since {since}")
             }
@@ -265,6 +303,16 @@ mod tests {
         Clock::from_fn(|| Timestamp::from_micros(1_767_323_045_000_006))
     }
 
+    fn asked() -> Asked {
+        Asked {
+            audit_id: "a".into(),
+            received: Timestamp::from_micros(5),
+            user: "alice".into(),
+            verb: "create".into(),
+            path: "/api/v1/namespaces/shop/configmaps".into(),
+        }
+    }
+
     fn facts() -> Vec<Fact> {
         let previous = Some(Previous { boot: Boot(Uuid::from_u128(7)), last_seq: Seq(41) });
         let gap = Gap {
@@ -287,6 +335,8 @@ mod tests {
                 reasons: [("malformed".to_owned(), 2)].into(),
                 places: vec!["item 1, line 2, byte 9".into()],
             },
+            Fact::Intent { request: asked(), change: "configmaps/shop/a@0 5f".into() },
+            Fact::Outcome { request: asked(), code: 201 },
             Fact::Refused {
                 who: "user eve".into(),
                 code: 403,

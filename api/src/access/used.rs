@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use axum::{extract::Request, http::HeaderMap};
 use index::query::{Expr, MAX_QUERY_BYTES, Pattern, Piece, Query};
-use ingest::{journal::Reservation, time::Timestamp};
+use ingest::{journal::Hold, time::Timestamp};
 use serde::Serialize;
 
 use super::{caller::Caller, scope::Scope, table, table::Row, uses::Uses};
@@ -82,7 +82,7 @@ pub(super) struct Used {
     uses: Uses,
     event: Event,
     is_recorded: bool,
-    room: Option<Reservation>,
+    room: Option<Hold>,
 }
 
 impl Used {
@@ -142,7 +142,7 @@ impl Used {
 
     /// It is about to change something: there is room for its record from now on.
     pub(super) fn changes(&mut self) -> Result<(), ApiError> {
-        self.room = Some(self.uses.reserve()?);
+        self.room = Some(self.uses.hold()?);
         Ok(())
     }
 

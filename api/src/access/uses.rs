@@ -18,7 +18,7 @@ use bytes::Bytes;
 use ingest::{
     event::EventView,
     identity,
-    journal::{AppendError, Journal, Reservation},
+    journal::{AppendError, Hold, Journal},
     pipeline::{CLUSTER, Fact},
     record::{Draft, Kind},
     redact::Redactor,
@@ -82,18 +82,13 @@ impl Uses {
     }
 
     /// Promises room for the record of something that is about to be changed.
-    pub(super) fn reserve(&self) -> Result<Reservation, AppendError> {
-        self.journal.reserve(MAX_USE_BYTES)
+    pub(super) fn hold(&self) -> Result<Hold, AppendError> {
+        self.journal.hold(1, MAX_USE_BYTES)
     }
 
     /// Records a change, and returns when that is on the disk.
-    pub(super) async fn record(
-        &self,
-        json: &[u8],
-        at: Timestamp,
-        room: Reservation,
-    ) -> Result<(), AppendError> {
-        self.journal.append_reserved(self.draft(json, at), room).await.map(drop)
+    pub(super) async fn record(&self, json: &[u8], at: Timestamp, mut room: Hold) -> Result<(), AppendError> {
+        room.submit(vec![self.draft(json, at)]).await?.durable().await.map(drop)
     }
 
     /// Queues the record of a read.

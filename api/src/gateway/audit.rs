@@ -1,10 +1,14 @@
 //! What is recorded of each request, when, and what a request must wait for.
 //!
-//! A request that may change something begins after its opening record is on the disk, and room for its closing record
-//! is promised to it then: without room it is refused and nothing is done. No answer leaves before its closing record
-//! is on the disk.
+//! A request that may change something is promised room for its records when it arrives: without room it is refused and
+//! nothing is done. It changes nothing before its opening record is on the disk, which names the change; and no answer
+//! leaves before its closing record is on the disk. In mode `batch` nobody waits for the disk.
 
+mod announced;
+mod change;
 mod event;
+mod mode;
+mod opening;
 mod trail;
 
 use std::sync::Arc;
@@ -13,7 +17,7 @@ use bytes::Bytes;
 use ingest::{
     event::{EventView, Level, Stage},
     identity,
-    journal::{AppendError, Journal},
+    journal::Journal,
     policy::{Attributes, Decision, Loaded, Policy, Target},
     record::{Draft, Kind},
     redact::Redactor,
@@ -22,7 +26,7 @@ use ingest::{
 use tokio::sync::watch;
 
 use self::event::Event;
-pub use self::{event::ObjectRef, trail::Trail};
+pub use self::{announced::AnnouncedStore, event::ObjectRef, mode::Mode, trail::Trail};
 pub(crate) use self::{event::agent, trail::source_ips};
 use super::{request::RequestInfo, user::UserInfo};
 
@@ -42,6 +46,7 @@ pub struct Auditor {
     redactor: watch::Receiver<Arc<Redactor>>,
     policy: watch::Receiver<Arc<Loaded>>,
     cluster: Arc<str>,
+    mode: Mode,
     clock: Clock,
 }
 
@@ -63,9 +68,10 @@ impl Auditor {
         redactor: watch::Receiver<Arc<Redactor>>,
         policy: watch::Receiver<Arc<Loaded>>,
         cluster: Arc<str>,
+        mode: Mode,
         clock: Clock,
     ) -> Self {
-        Self { journal, redactor, policy, cluster, clock }
+        Self { journal, redactor, policy, cluster, mode, clock }
     }
 
     /// What the policy says of a request.
@@ -108,10 +114,6 @@ impl Auditor {
             redactions,
             event: bytes,
         }
-    }
-
-    async fn record(&self, event: &Event, at: Timestamp) -> Result<(), AppendError> {
-        self.journal.append(vec![self.draft(event, at)]).await.map(drop)
     }
 }
 

@@ -96,6 +96,7 @@ pub(super) fn seconds(at: Timestamp) -> String {
 impl From<StoreError> for Status {
     fn from(error: StoreError) -> Self {
         match &error {
+            StoreError::Unrecorded(why) => (*why).into(),
             StoreError::Unavailable(_) => {
                 tracing::warn!(error = crate::errors::chain(&error), "the cluster store cannot be asked");
                 Self::unavailable(error.to_string(), RETRY_AFTER_SECONDS)

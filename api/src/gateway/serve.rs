@@ -1,6 +1,6 @@
 //! The path of a request through the gateway.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, panic::AssertUnwindSafe, time::Duration};
 
 use axum::{
     body::Body,
@@ -8,7 +8,8 @@ use axum::{
     http::{HeaderName, HeaderValue, Method, header::InvalidHeaderValue, request::Parts},
     response::{IntoResponse, Response},
 };
-use ingest::{journal::AppendError, time::Timestamp};
+use futures::FutureExt;
+use ingest::time::Timestamp;
 
 use super::{
     admission::{Charges, Gate},
@@ -18,6 +19,7 @@ use super::{
     discovery,
     door::{Admission, Door, TurnedAway},
     escalation::Guard,
+    limits::Place,
     negotiate::Accepted,
     openapi,
     registry::Registry,
@@ -25,7 +27,7 @@ use super::{
     resources::resources,
     status::{Qualified, Status},
     user::UserInfo,
-    verbs::Call,
+    verbs::{Begun, Call},
 };
 
 /// The longest that a request may take that is no stream: upstream's bound for what changes an object.
@@ -108,13 +110,17 @@ impl Gateway {
         if let (Err(status), false) = (&admission.outcome, admission.is_recorded) {
             return status.clone().into_response();
         }
-        let uri = uri(&parts);
-        let mut trail = self.auditor.begin(&info, uri, &user, &parts.headers, peer);
+        let mut trail = self.auditor.begin(&info, uri(&parts), &user, &parts.headers, peer);
         let audit_id = HeaderValue::from_str(trail.audit_id());
         let may_change = info.is_mutating() && admission.outcome.is_ok();
-        let response = match trail.open(may_change, MAX_BODY_BYTES).await {
-            Ok(()) => self.opened(&info, &parts, body, &user, admission, trail).await,
-            Err(error) => unrecorded(error).into_response(),
+        let response = match trail.open(may_change, MAX_BODY_BYTES) {
+            Ok(()) => {
+                let work = Work { gateway: self.clone(), info, parts, user, admission };
+                // What may change something comes to its end though its client goes away.
+                let answered = tokio::spawn(work.answered(body, trail));
+                answered.await.unwrap_or_else(|_| broken().into_response())
+            }
+            Err(error) => Status::from(error).into_response(),
         };
         with_audit_id(response, audit_id)
     }
@@ -132,56 +138,9 @@ impl Gateway {
         let audit_id = HeaderValue::from_str(trail.audit_id());
         let status = match trail.refused(&recorded).await {
             Ok(()) => turned.told,
-            Err(error) => unrecorded(error),
+            Err(error) => error.into(),
         };
         with_audit_id(status.into_response(), audit_id)
-    }
-
-    /// What comes after the opening record, up to the closing one.
-    async fn opened(
-        &self,
-        info: &RequestInfo,
-        parts: &Parts,
-        body: Body,
-        user: &UserInfo,
-        admission: Admission,
-        mut trail: Trail,
-    ) -> Response {
-        if let Some(other) = &admission.acts_as {
-            trail.impersonates(other);
-        }
-        if let Some(verdict) = admission.verdict {
-            let decision = if verdict.is_allowed { "allow" } else { "forbid" };
-            trail.annotate("authorization.k8s.io/decision", decision);
-            trail.annotate("authorization.k8s.io/reason", verdict.reason);
-        }
-        let place = match admission.outcome {
-            Ok(place) => place,
-            Err(status) => return close(trail, Err(status)).await,
-        };
-        if !info.is_resource {
-            let document = discovery::answer(&info.path, &parts.headers)
-                .or_else(|| openapi::answer(&info.path, parts.uri.query(), &parts.headers));
-            return match document {
-                Some(response) => close(trail, Ok(response)).await,
-                None => close(trail, Err(Status::no_such_resource())).await,
-            };
-        }
-        let roles = self.door.roles.borrow().clone();
-        let user = admission.acts_as.as_ref().unwrap_or(user);
-        let call = match self.call(info, parts, Guard { user, roles: &roles }) {
-            Ok(call) => call,
-            Err(status) => return close(trail, Err(status)).await,
-        };
-        if info.verb == "watch" {
-            return call.watch(trail, place).await;
-        }
-        let accepted = call.accepted;
-        let answered = tokio::time::timeout(REQUEST_TIME, call.run(body, &mut trail)).await;
-        let answered = answered
-            .unwrap_or_else(|_| Err(Status::timeout("request did not complete within the allotted timeout")));
-        let written = answered.and_then(|answer| write(&answer, accepted, self.registry.now(), &mut trail));
-        close(trail, written).await
     }
 
     fn call<'c>(
@@ -223,6 +182,65 @@ impl Gateway {
     }
 }
 
+/// One request of somebody who is known.
+struct Work {
+    gateway: Gateway,
+    info: RequestInfo,
+    parts: Parts,
+    user: UserInfo,
+    admission: Admission,
+}
+
+/// What there is to answer.
+enum Answered {
+    Now(Response),
+    /// A watch, which goes on.
+    Later(Begun, Place),
+}
+
+impl Work {
+    /// Does what is asked and records how it ended, before its answer goes.
+    async fn answered(mut self, body: Body, mut trail: Trail) -> Response {
+        let done = AssertUnwindSafe(self.run(body, &mut trail)).catch_unwind().await;
+        match done {
+            Ok(Ok(Answered::Later(begun, place))) => begun.answer(trail, place).await,
+            Ok(Ok(Answered::Now(response))) => close(trail, Ok(response)).await,
+            Ok(Err(status)) => close(trail, Err(status)).await,
+            Err(_) => panicked(trail).await,
+        }
+    }
+
+    async fn run(&mut self, body: Body, trail: &mut Trail) -> Result<Answered, Status> {
+        let Self { gateway, info, parts, user, admission } = self;
+        if let Some(other) = &admission.acts_as {
+            trail.impersonates(other);
+        }
+        if let Some(verdict) = admission.verdict.take() {
+            let decision = if verdict.is_allowed { "allow" } else { "forbid" };
+            trail.annotate("authorization.k8s.io/decision", decision);
+            trail.annotate("authorization.k8s.io/reason", verdict.reason);
+        }
+        let place = std::mem::replace(&mut admission.outcome, Err(Status::no_such_resource()))?;
+        if !info.is_resource {
+            let document = discovery::answer(&info.path, &parts.headers)
+                .or_else(|| openapi::answer(&info.path, parts.uri.query(), &parts.headers));
+            return document.map(Answered::Now).ok_or_else(Status::no_such_resource);
+        }
+        let roles = gateway.door.roles.borrow().clone();
+        let user = admission.acts_as.as_ref().unwrap_or(user);
+        let call = gateway.call(info, parts, Guard { user, roles: &roles })?;
+        if info.verb == "watch" {
+            return Ok(Answered::Later(call.begin_watch().await?, place));
+        }
+        let accepted = call.accepted;
+        let answered = tokio::time::timeout(REQUEST_TIME, call.run(body, trail)).await;
+        let answer = answered.unwrap_or_else(|_| {
+            Err(Status::timeout("request did not complete within the allotted timeout"))
+        })?;
+        write(&answer, accepted, gateway.registry.now(), trail).map(Answered::Now)
+    }
+}
+
 fn write(answer: &Answer, accepted: Accepted, now: Timestamp, trail: &mut Trail) -> Result<Response, Status> {
     let json = answer.json()?;
     trail.response_object(&json);
@@ -238,20 +256,21 @@ async fn close(mut trail: Trail, answered: Result<Response, Status>) -> Response
             (trail.complete(Err(&status)).await, status.into_response())
         }
     };
-    recorded.map_or_else(|error| unrecorded(error).into_response(), |()| response)
+    recorded.map_or_else(|error| Status::from(error).into_response(), |()| response)
 }
 
-/// The pipeline cannot take the record of a request.
-pub(super) fn unrecorded(error: AppendError) -> Status {
-    match error {
-        AppendError::Full => Status::too_many_requests(
-            "the audit journal is full until the log and the ledger have caught up; nothing was done",
-            1,
-        ),
-        AppendError::NoSpace | AppendError::Ended => {
-            Status::unavailable(format!("the request cannot be recorded: {error}"), 1)
-        }
-    }
+/// Records that a handler panicked. The panic itself is in the log; the process goes on.
+pub(super) async fn panicked(mut trail: Trail) -> Response {
+    crate::metrics::panicked();
+    let status = broken();
+    trail.response_object(&status.to_json());
+    let recorded = trail.panicked(&status).await;
+    recorded.map_or_else(Status::from, |()| status).into_response()
+}
+
+/// What a client is told when its handler panicked.
+fn broken() -> Status {
+    Status::internal("the request could not be finished; the server's log says why")
 }
 
 fn uri(parts: &Parts) -> &str {
@@ -269,3 +288,6 @@ fn with_audit_id(mut response: Response, id: Result<HeaderValue, InvalidHeaderVa
 fn percent_decoded(path: &str) -> String {
     percent_encoding::percent_decode_str(path).decode_utf8_lossy().into_owned()
 }
+
+#[cfg(test)]
+mod tests;

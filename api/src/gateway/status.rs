@@ -7,6 +7,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use ingest::journal::AppendError;
 use serde::{Serialize, ser::SerializeStruct};
 
 use super::request::RequestInfo;
@@ -330,6 +331,21 @@ impl Status {
     /// The bytes that are sent, without the line's end.
     pub fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+/// The journal cannot take the record of a request.
+impl From<AppendError> for Status {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::Full => Self::too_many_requests(
+                "the audit journal is full until the log and the ledger have caught up; nothing was done",
+                1,
+            ),
+            AppendError::NoSpace | AppendError::Ended => {
+                Self::unavailable(format!("the request cannot be recorded: {error}"), 1)
+            }
+        }
     }
 }
 

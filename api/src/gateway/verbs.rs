@@ -16,6 +16,7 @@ use axum::{
 };
 use serde_json::Value;
 
+pub(super) use self::watch::Begun;
 use super::{
     admission::{Admitted, Gate, Hearing},
     answer::{Answer, Content},
@@ -69,6 +70,13 @@ impl<'c> Call<'c> {
     /// # Errors
     /// What the client is told instead.
     pub async fn run(&self, body: Body, trail: &mut Trail) -> Result<Answer, Status> {
+        match trail.opening() {
+            Some(opening) => opening.around(self.verb(body, trail)).await,
+            None => self.verb(body, trail).await,
+        }
+    }
+
+    async fn verb(&self, body: Body, trail: &mut Trail) -> Result<Answer, Status> {
         if self.is_review() {
             return self.review(body, trail).await;
         }

@@ -1,5 +1,7 @@
 //! What an append answers.
 
+use tokio::sync::oneshot;
+
 use crate::{
     log::Offset,
     record::{Boot, Seq},
@@ -16,6 +18,23 @@ pub struct Receipt {
     pub last: Seq,
     /// The offset after the last one.
     pub next: Offset,
+}
+
+/// Records that were handed over and wait to be written. Nobody has to wait: they are written all the same, and when
+/// they cannot be, `muniment_journal_lost_records_total` counts them.
+#[derive(Debug)]
+#[must_use = "what is not awaited may not be durable"]
+pub struct Written(pub(super) oneshot::Receiver<Result<Receipt, AppendError>>);
+
+impl Written {
+    /// Returns when they are durable.
+    ///
+    /// # Errors
+    /// See [`super::Journal::append`].
+    pub async fn durable(self) -> Result<Receipt, AppendError> {
+        // The writer goes away without an answer only when the boot ends.
+        self.0.await.unwrap_or(Err(AppendError::Ended))
+    }
 }
 
 /// Why records were not journaled. None of them counts as taken.

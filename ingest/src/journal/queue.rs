@@ -25,6 +25,16 @@ pub(super) enum Items {
     Records(Vec<Record>),
 }
 
+impl Items {
+    /// How many they are.
+    pub(super) const fn len(&self) -> usize {
+        match self {
+            Self::Drafts(drafts) => drafts.len(),
+            Self::Records(records) => records.len(),
+        }
+    }
+}
+
 /// One append that waits.
 pub(super) struct Pending {
     pub(super) items: Items,
@@ -95,11 +105,13 @@ impl Queue {
         self.state().reserved -= bytes;
     }
 
-    /// Waits until there is room, then queues the records, unless they would make more than `limit` bytes wait.
+    /// Waits for its turn, then queues the records, of which `held` bytes were promised and no longer are. What was not
+    /// promised must not make more than `limit` bytes wait.
     pub(super) async fn push(
         &self,
         items: Items,
         bytes: u64,
+        held: u64,
         limit: impl Fn() -> u64,
     ) -> Result<oneshot::Receiver<Result<Receipt, AppendError>>, AppendError> {
         let permits = (bytes as usize).div_ceil(PERMIT_BYTES).clamp(1, MAX_QUEUED_BYTES / PERMIT_BYTES);
@@ -110,9 +122,10 @@ impl Queue {
         if state.closed {
             return Err(AppendError::Ended);
         }
-        if state.bytes + state.reserved + bytes > limit() {
+        if held < bytes && state.bytes + state.reserved + bytes - held > limit() {
             return Err(AppendError::Full);
         }
+        state.reserved -= held;
         state.bytes += bytes;
         state.waiting.push_back(Pending { items, bytes, answer, _room: room });
         drop(state);

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Entry, ReadError, block,
     catalog::Catalog,
+    pin::Pins,
     queue::{Next, Queue},
     segment,
 };
@@ -23,6 +24,7 @@ use crate::log::Offset;
 pub(super) struct Shared {
     pub(super) queue: Queue,
     pub(super) catalog: Mutex<Catalog>,
+    pub(super) pins: Pins,
     pub(super) next: watch::Sender<Offset>,
     pub(super) no_space: AtomicBool,
     pub(super) ended: CancellationToken,
@@ -34,6 +36,7 @@ impl Shared {
             queue: Queue::new(),
             next: watch::Sender::new(catalog.next),
             catalog: Mutex::new(catalog),
+            pins: Pins::default(),
             no_space: AtomicBool::new(false),
             ended: CancellationToken::new(),
         }

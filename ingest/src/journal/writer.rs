@@ -83,26 +83,30 @@ impl Writer {
         let mut answers = Vec::with_capacity(group.len());
         let mut filling = self.begin();
         for pending in group {
+            let records = pending.items.len() as u64;
             let first = Seq(self.last.0 + u64::from(filling.numbered) + 1);
             if written.is_ok() {
                 written = self.fill(&mut filling, pending.items);
             }
             let last = Seq(self.last.0 + u64::from(filling.numbered));
             let next = Offset(self.next.0 + filling.count);
-            answers.push((pending.answer, Receipt { boot: self.boot, first, last, next }));
+            answers.push((pending.answer, records, Receipt { boot: self.boot, first, last, next }));
         }
         if written.is_ok() {
             written = self.flush(&mut filling);
         }
         let going_on = self.settled(&written);
         self.shared.queue.done(bytes);
-        for (answer, receipt) in answers {
-            // An append whose future was dropped has nobody to tell.
-            let _ = answer.send(match &written {
+        for (answer, records, receipt) in answers {
+            let answered = answer.send(match &written {
                 Ok(()) => Ok(receipt),
                 Err(WriteError::NoSpace) => Err(AppendError::NoSpace),
                 Err(WriteError::Failed(_)) => Err(AppendError::Ended),
             });
+            // Nobody waits, and nobody will bring them again.
+            if matches!(answered, Err(Err(_))) {
+                metrics::journal_lost(records);
+            }
         }
         going_on
     }

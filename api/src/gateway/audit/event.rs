@@ -122,6 +122,11 @@ impl ResponseStatus {
         Self { metadata, status: "", message: String::new(), reason: "".into(), details: None, code }
     }
 
+    /// The HTTP status.
+    pub(super) const fn number(&self) -> u16 {
+        self.code
+    }
+
     /// An answer that is a Status.
     pub(super) fn of(status: &Status) -> Self {
         Self {

@@ -1,13 +1,14 @@
 //! The records of one request.
 
-use std::{mem, net::IpAddr};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::http::HeaderMap;
 use ingest::{
     event::{Level, Stage},
-    journal::{AppendError, Reservation},
+    journal::{AppendError, Hold},
+    pipeline::Asked,
     policy::Decision,
-    time::Timestamp,
+    record::Draft,
 };
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -16,11 +17,18 @@ use super::{
     Auditor,
     event::{Event, ObjectRef, ResponseStatus, agent},
     is_recorded,
+    opening::{Opening, Rest},
 };
 use crate::gateway::{object::Object, request::RequestInfo, status::Status, user::UserInfo};
 
 /// What a closing record has beyond its opening one, without bodies: a status, its details, annotations.
 const CLOSING_BYTES: usize = 16 * 1024;
+
+/// What an opening record has beyond the event: the key of the change that it announces.
+const CHANGE_BYTES: usize = 1024;
+
+/// Between two tries to say how a request ended that changed something, while the disk is full.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Marks an event whose bodies were left out because there was no room for them.
 const TRUNCATED: &str = "audit.k8s.io/truncated";
@@ -31,7 +39,19 @@ pub struct Trail {
     auditor: Auditor,
     event: Event,
     decision: Decision,
-    room: Option<Reservation>,
+    opening: Unopened,
+}
+
+/// What is still to be said of a request's beginning.
+#[derive(Debug, Default)]
+enum Unopened {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// That it arrived, which waits for nobody: it is written with the next record.
+    Arrived(Draft),
+    /// It may change something, and is opened before it does.
+    Changing(Arc<Opening>),
 }
 
 impl Auditor {
@@ -66,7 +86,7 @@ impl Auditor {
             stage_timestamp: now,
             annotations: std::collections::BTreeMap::new(),
         };
-        Trail { auditor: self.clone(), event, decision, room: None }
+        Trail { auditor: self.clone(), event, decision, opening: Unopened::Nothing }
     }
 }
 
@@ -86,25 +106,50 @@ impl Trail {
         self.decision.level >= Level::RequestResponse
     }
 
-    /// Records that a request has arrived. One that may change something also gets room for its end, and returns when
-    /// its record is on the disk; `body` is the most that a body may add.
+    /// A request has arrived. One that may change something gets room for all its records: what it
+    /// changes is announced in its opening record first. `body` is the most that a body may add.
     ///
     /// # Errors
     /// When there is no room: nothing may be done then.
-    pub async fn open(&mut self, is_mutating: bool, body: usize) -> Result<(), AppendError> {
+    pub fn open(&mut self, may_change: bool, body: usize) -> Result<(), AppendError> {
         if self.decision.level == Level::None {
+            crate::metrics::unaudited(may_change);
             return Ok(());
         }
-        if is_mutating {
+        let is_opened = is_recorded(&self.decision, Stage::RequestReceived);
+        self.opening = if may_change {
             let bodies =
                 [self.wants_request(), self.wants_response()].iter().filter(|wanted| **wanted).count();
-            let room = self.event.to_json().len() + CLOSING_BYTES + bodies * body;
-            self.room = Some(self.auditor.journal.reserve(room)?);
-        }
-        if is_recorded(&self.decision, Stage::RequestReceived) {
-            self.auditor.record(&self.event, self.event.stage_timestamp).await?;
-        }
+            let event = self.event.to_json().len();
+            let room = 2 * event + CHANGE_BYTES + CLOSING_BYTES + bodies * body;
+            let hold = self.auditor.journal.hold(2, room)?;
+            let event = is_opened.then(|| Box::new(self.event.clone()));
+            Unopened::Changing(Arc::new(Opening::new(self.auditor.clone(), self.asked(), event, hold)))
+        } else if is_opened {
+            Unopened::Arrived(self.auditor.draft(&self.event, self.event.stage_timestamp))
+        } else {
+            Unopened::Nothing
+        };
         Ok(())
+    }
+
+    /// What its changes must be announced in.
+    pub(in crate::gateway) fn opening(&self) -> Option<Arc<Opening>> {
+        match &self.opening {
+            Unopened::Changing(opening) => Some(opening.clone()),
+            Unopened::Nothing | Unopened::Arrived(_) => None,
+        }
+    }
+
+    fn asked(&self) -> Asked {
+        let Event { audit_id, user, verb, request_uri, request_received_timestamp, .. } = &self.event;
+        Asked {
+            audit_id: audit_id.clone(),
+            received: *request_received_timestamp,
+            user: user.username.clone(),
+            verb: verb.clone(),
+            path: request_uri.split('?').next().unwrap_or_default().to_owned(),
+        }
     }
 
     /// Adds an annotation. One that is there already is never overwritten.
@@ -182,26 +227,90 @@ impl Trail {
     }
 
     async fn stage(&mut self, stage: Stage) -> Result<(), AppendError> {
-        if !is_recorded(&self.decision, stage) {
+        match std::mem::take(&mut self.opening) {
+            Unopened::Nothing => self.say(stage, None).await,
+            Unopened::Arrived(opening) => self.say(stage, Some(opening)).await,
+            Unopened::Changing(opening) => match opening.end().await {
+                Some(rest) => self.close(stage, rest).await,
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// Records a stage of a request that has no room of its own.
+    async fn say(&mut self, stage: Stage, opening: Option<Draft>) -> Result<(), AppendError> {
+        let mut drafts = Vec::from_iter(opening);
+        if is_recorded(&self.decision, stage) {
+            drafts.push(self.reach(stage));
+        }
+        if drafts.is_empty() {
             return Ok(());
         }
-        let now = self.auditor.clock.now();
+        let Auditor { journal, mode, .. } = &self.auditor;
+        mode.look(journal)?;
+        mode.wait(journal.submit(drafts).await?).await
+    }
+
+    /// Records the end of a request that was to change something.
+    async fn close(&mut self, stage: Stage, rest: Rest) -> Result<(), AppendError> {
+        let mut drafts = Vec::from_iter(rest.unsaid.clone());
+        if is_recorded(&self.decision, stage) {
+            let room = rest.hold.bytes();
+            let draft = self.reach(stage);
+            drafts.push(if draft.event.len() > room { self.without_bodies() } else { draft });
+        } else if rest.hold.is_begun() {
+            let code = self.event.response_status.as_ref().map_or(0, ResponseStatus::number);
+            drafts.push(rest.outcome(code, &self.auditor));
+        }
+        if drafts.is_empty() {
+            return Ok(());
+        }
+        let mut hold = rest.hold;
+        let closed = self.auditor.write(&mut hold, drafts.clone()).await;
+        match closed {
+            Err(AppendError::NoSpace) if hold.is_begun() => {
+                tokio::spawn(close_later(self.auditor.clone(), hold, drafts));
+            }
+            // The boot is over, and the next one finds that this did not end.
+            Err(_) => {}
+            Ok(()) => hold.finish(),
+        }
+        closed
+    }
+
+    /// The event of a stage, as it is now.
+    fn reach(&mut self, stage: Stage) -> Draft {
         self.event.stage = stage;
-        self.event.stage_timestamp = now;
-        let draft = self.auditor.draft(&self.event, now);
-        let Some(room) = mem::take(&mut self.room) else {
-            return self.auditor.journal.append(vec![draft]).await.map(drop);
-        };
-        let draft = if draft.event.len() > room.bytes() { self.without_bodies(now) } else { draft };
-        self.auditor.journal.append_reserved(draft, room).await.map(drop)
+        self.event.stage_timestamp = self.auditor.clock.now();
+        self.auditor.draft(&self.event, self.event.stage_timestamp)
     }
 
     /// The same event in the room that there is.
-    fn without_bodies(&mut self, now: Timestamp) -> ingest::record::Draft {
+    fn without_bodies(&mut self) -> Draft {
         self.event.request_object = None;
         self.event.response_object = None;
         self.event.annotations.insert(TRUNCATED.to_owned(), "true".to_owned());
-        self.auditor.draft(&self.event, now)
+        self.auditor.draft(&self.event, self.event.stage_timestamp)
+    }
+}
+
+impl Auditor {
+    async fn write(&self, hold: &mut Hold, drafts: Vec<Draft>) -> Result<(), AppendError> {
+        self.mode.look(&self.journal)?;
+        self.mode.wait(hold.submit(drafts).await?).await
+    }
+}
+
+/// Says how a request ended as soon as the disk takes it. While it does not, nothing else begins, so these are never
+/// more than there are writes in flight.
+async fn close_later(auditor: Auditor, mut hold: Hold, drafts: Vec<Draft>) {
+    loop {
+        tokio::time::sleep(RETRY).await;
+        match auditor.write(&mut hold, drafts.clone()).await {
+            Ok(()) => return hold.finish(),
+            Err(AppendError::Ended) => return,
+            Err(AppendError::NoSpace | AppendError::Full) => {}
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Why a store does not do what it was asked.
 
+use ingest::journal::AppendError;
+
 use super::{Read, Revision, Unreadable};
 
 /// An engine's own error.
@@ -38,6 +40,9 @@ pub enum StoreError {
     /// The value could not be encrypted, so nothing was written.
     #[error("the value cannot be encrypted")]
     Unencrypted(#[source] Cause),
+    /// The change could not be recorded, so nothing was written.
+    #[error("the change cannot be recorded")]
+    Unrecorded(#[source] AppendError),
 }
 
 /// Why a write failed. But for [`StoreError::Ambiguous`] nothing was written.

@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    panic::AssertUnwindSafe,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -12,6 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::{BufMut, Bytes, BytesMut};
+use futures::FutureExt;
 use serde_json::{Value, json};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
@@ -27,7 +29,7 @@ use crate::gateway::{
     request::parameter,
     resources::Resource,
     selectors::Selectors,
-    serve::unrecorded,
+    serve::panicked,
     status::Status,
     store::{Batch, Change, Revision, Watch, WatchError},
     stored,
@@ -79,38 +81,44 @@ impl TableFeed {
     }
 }
 
-impl Call<'_> {
+/// A watch that is about to be answered.
+pub(in crate::gateway) struct Begun {
+    lines: mpsc::Receiver<Result<Bytes, Infallible>>,
+    watch: Watch,
+    feed: Feed,
+    objects: Vec<Object>,
+    time: Duration,
+}
+
+impl Begun {
     /// Answers with a stream that is recorded at its begin and its end, and holds its place until then.
-    pub(in crate::gateway) async fn watch(&self, mut trail: Trail, place: Place) -> Response {
-        let (started, watch, feed, objects) = match self.begin().await {
-            Ok(begun) => begun,
-            Err(status) => {
-                return match trail.complete(Err(&status)).await {
-                    Ok(()) => status.into_response(),
-                    Err(error) => unrecorded(error).into_response(),
-                };
-            }
-        };
+    pub(in crate::gateway) async fn answer(self, mut trail: Trail, place: Place) -> Response {
         if let Err(error) = trail.started(StatusCode::OK.as_u16()).await {
-            return unrecorded(error).into_response();
+            return Status::from(error).into_response();
         }
-        let mut response = Response::new(Body::from_stream(ReceiverStream::new(started)));
+        let Self { lines, watch, feed, objects, time } = self;
+        let mut response = Response::new(Body::from_stream(ReceiverStream::new(lines)));
         let json = HeaderValue::from_static("application/json");
         response.headers_mut().insert(header::CONTENT_TYPE, json);
-        let time = self.time();
         tokio::spawn(async move {
-            feed.run(watch, objects, time).await;
+            let fed = AssertUnwindSafe(feed.run(watch, objects, time)).catch_unwind().await;
             drop(place);
-            if let Err(error) = trail.complete(Ok(StatusCode::OK.as_u16())).await {
+            if fed.is_err() {
+                panicked(trail).await;
+            } else if let Err(error) = trail.complete(Ok(StatusCode::OK.as_u16())).await {
                 tracing::error!(%error, "the end of a watch could not be recorded");
             }
         });
         response
     }
+}
 
-    async fn begin(
-        &self,
-    ) -> Result<(mpsc::Receiver<Result<Bytes, Infallible>>, Watch, Feed, Vec<Object>), Status> {
+impl Call<'_> {
+    /// Begins a watch: what it shows first is read.
+    ///
+    /// # Errors
+    /// What the client is told instead.
+    pub(in crate::gateway) async fn begin_watch(&self) -> Result<Begun, Status> {
         let selectors = self.selectors()?;
         let marks_initial = self.flag("sendInitialEvents");
         let start = match parameter(self.query, "resourceVersion").as_deref() {
@@ -132,7 +140,7 @@ impl Call<'_> {
             }
         };
         let watch = self.registry.watch(self.resource, namespace, after);
-        let (sender, receiver) = mpsc::channel(WAITING);
+        let (sender, lines) = mpsc::channel(WAITING);
         let feed = Feed {
             selectors,
             kind: self.resource.kind,
@@ -142,7 +150,7 @@ impl Call<'_> {
             table: self.table(),
             sender,
         };
-        Ok((receiver, watch, feed, objects))
+        Ok(Begun { lines, watch, feed, objects, time: self.time() })
     }
 
     fn table(&self) -> Option<TableFeed> {
