@@ -1,5 +1,6 @@
 //! Keys that never leave a KMS: it wraps data keys, under which the values lie.
 
+pub(crate) mod aws;
 mod cache;
 pub(crate) mod envelope;
 pub(crate) mod key_file;

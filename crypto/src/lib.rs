@@ -68,6 +68,7 @@ mod transformer;
 pub use config::{EncryptionConfig, LoadError, Readers};
 pub use kms::{
     Kms, KmsError, Status, Wrapped,
+    aws::{AwsError, AwsKms, AwsOptions},
     envelope::{EnvelopeError, Source},
     key_file::{KeyFile, KeyFileError},
     plugin::Plugin,

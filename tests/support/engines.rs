@@ -43,6 +43,11 @@ pub fn etcd() -> String {
     address("MUNIMENT_TEST_ETCD", "etcd")
 }
 
+/// Address of the moto that all tests share: AWS KMS in every region.
+pub fn moto() -> String {
+    address("MUNIMENT_TEST_MOTO", "moto")
+}
+
 /// A name for a topic, group or member that no other test uses.
 pub fn unique(name: &str) -> String {
     format!("{name}-{}", Uuid::new_v4().simple())
@@ -216,7 +221,7 @@ fn run(verb: &str, folder: &Path, engines: &[&str]) -> String {
     let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/engines");
     let mut command = Command::new(&script);
     command.arg(verb).arg(folder).args(engines);
-    for name in ["KAFKA", "KAFKA3", "POSTGRES", "ETCD"] {
+    for name in ["KAFKA", "KAFKA3", "POSTGRES", "ETCD", "MOTO"] {
         command.env_remove(format!("MUNIMENT_TEST_{name}"));
     }
     let output = command.output().unwrap_or_else(|e| panic!("{} does not run: {e}", script.display()));

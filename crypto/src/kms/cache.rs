@@ -2,28 +2,30 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
-
-use super::envelope::DataKey;
 
 /// How many are kept. There is about one for each start of an API server and each key of the KMS since the values
 /// were last written.
 const MAX_KEYS: usize = 4096;
 
 /// Unwrapped data keys by the fingerprint of what was wrapped. When it is full, the one goes that was used longest ago.
-#[derive(Default)]
-pub(super) struct KeyCache(Mutex<Kept>);
+pub(super) struct KeyCache<T>(Mutex<Kept<T>>);
 
-#[derive(Default)]
-struct Kept {
-    keys: HashMap<[u8; 32], (Arc<DataKey>, u64)>,
+struct Kept<T> {
+    keys: HashMap<[u8; 32], (T, u64)>,
     /// Grows with each use.
     now: u64,
 }
 
-impl KeyCache {
-    pub(super) fn get(&self, fingerprint: &[u8; 32]) -> Option<Arc<DataKey>> {
+impl<T> Default for KeyCache<T> {
+    fn default() -> Self {
+        Self(Mutex::new(Kept { keys: HashMap::new(), now: 0 }))
+    }
+}
+
+impl<T: Clone> KeyCache<T> {
+    pub(super) fn get(&self, fingerprint: &[u8; 32]) -> Option<T> {
         let mut kept = self.lock();
         kept.now += 1;
         let now = kept.now;
@@ -32,7 +34,7 @@ impl KeyCache {
         Some(key.clone())
     }
 
-    pub(super) fn put(&self, fingerprint: [u8; 32], key: Arc<DataKey>) {
+    pub(super) fn put(&self, fingerprint: [u8; 32], key: T) {
         let mut kept = self.lock();
         if kept.keys.len() >= MAX_KEYS && !kept.keys.contains_key(&fingerprint) {
             let oldest = kept.keys.iter().min_by_key(|(_, (_, used))| *used).map(|(key, _)| *key);
@@ -43,7 +45,7 @@ impl KeyCache {
         kept.keys.insert(fingerprint, (key, now));
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
+    fn lock(&self) -> MutexGuard<'_, Kept<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -51,7 +53,6 @@ impl KeyCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret::KeyBytes;
 
     #[test]
     fn the_key_that_was_used_longest_ago_goes_first() {
@@ -61,12 +62,11 @@ mod tests {
             name[..8].copy_from_slice(&i.to_be_bytes());
             name
         };
-        let key = Arc::new(DataKey::Seed(KeyBytes::random(32).unwrap()));
         for i in 0..MAX_KEYS {
-            cache.put(name(i), key.clone());
+            cache.put(name(i), i);
         }
         assert!(cache.get(&name(0)).is_some());
-        cache.put(name(MAX_KEYS), key);
+        cache.put(name(MAX_KEYS), MAX_KEYS);
         assert!(cache.get(&name(0)).is_some());
         assert!(cache.get(&name(1)).is_none());
         assert_eq!(cache.lock().keys.len(), MAX_KEYS);

@@ -45,7 +45,7 @@ pub struct KmsProvider {
     now: Monotonic,
     writing: RwLock<Option<Arc<Writing>>>,
     version: OnceLock<String>,
-    keys: KeyCache,
+    keys: KeyCache<Arc<DataKey>>,
     probing: tokio::sync::Mutex<()>,
     fetching: [tokio::sync::Mutex<()>; FETCHES],
 }
