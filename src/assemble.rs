@@ -420,7 +420,7 @@ impl Parts {
 
     fn listen(&mut self, listener: Listener, api: Api, tls: Arc<rustls::ServerConfig>) {
         let stop = self.supervisor.stop(Phase::Edge);
-        let grace = Grace::of(self.settings.grace_period).tasks / 2;
+        let grace = Grace::of(self.settings.grace_period).requests;
         self.supervisor.spawn(Phase::Edge, "listener", async move {
             Ok(listener.serve(server::router(api), tls, stop, grace).await?)
         });

@@ -1,4 +1,5 @@
-//! What an operator relies on: request ids, logs that programs read, pages and scripts, file modes, bounded metrics.
+//! What an operator relies on: request ids, logs that programs read, pages and scripts, file modes, bounded metrics, and
+//! an end in order.
 
 #![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
@@ -7,9 +8,12 @@ mod server;
 
 use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt, time::Duration};
 
-use reqwest::{Method, StatusCode};
+use bytes::Bytes;
+use reqwest::{Body, Method, StatusCode};
 use serde_json::Value;
-use server::{Server, ago, event, eventually, muniment};
+use server::{Caller, PATIENCE, Server, ago, event, eventually, muniment};
+use tokio::{sync::mpsc, task::JoinHandle};
+use tokio_stream::wrappers::ReceiverStream;
 
 #[tokio::test]
 async fn a_request_id_is_echoed_and_stands_in_logs_that_are_json() {
@@ -197,4 +201,99 @@ async fn an_import_says_at_once_what_it_waits_for_and_gives_up_when_told() {
     assert!(error.contains("waiting for https://127.0.0.1:"), "{error}");
     assert!(error.contains("the journal is full") && error.contains("for 1s at most"), "{error}");
     assert!(error.contains("the same command goes on where it was"), "{error}");
+}
+
+/// A request whose body is sent piece by piece.
+struct Open {
+    pieces: mpsc::Sender<Result<Bytes, std::io::Error>>,
+    answer: JoinHandle<reqwest::Result<reqwest::Response>>,
+}
+
+impl Open {
+    /// Sends half of a body, more than intake journals at once, and waits until it is found.
+    async fn half(caller: &Caller, cluster: &str) -> Self {
+        let (pieces, body) = mpsc::channel(1);
+        let path = format!("/v1/intake/audit/{cluster}");
+        let request = caller.request(Method::POST, &path).body(Body::wrap_stream(ReceiverStream::new(body)));
+        let open = Self { pieces, answer: tokio::spawn(request.send()) };
+        open.send(0..1_000).await;
+        eventually("half a body is taken in", async || {
+            (caller.count(&format!("cluster:{cluster}")).await >= 1_000).then_some(())
+        })
+        .await;
+        open
+    }
+
+    async fn send(&self, events: std::ops::Range<u32>) {
+        let at = ago(Duration::ZERO);
+        let piece: String = events.map(|i| event(&format!("e{i}"), &at) + "\n").collect();
+        self.pieces.send(Ok(piece.into())).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_is_told_to_end_answers_what_is_open_cuts_what_hangs_and_records_its_stop() {
+    let mut server = Server::start(&["--grace-period", "20s"]).await;
+    let caller = server.call();
+    let mut tail = caller.get("/v1/tail?q=verb:nothing").send().await.unwrap();
+    let (goes_on, hangs) = (Open::half(&caller, "goes-on").await, Open::half(&caller, "hangs").await);
+
+    server.signal(rustix::process::Signal::TERM);
+    let tail_ends = async { while tail.chunk().await.is_ok_and(|chunk| chunk.is_some()) {} };
+    tokio::time::timeout(PATIENCE, tail_ends).await.expect("who follows is let go");
+    goes_on.send(1_000..1_500).await;
+    drop(goes_on.pieces);
+    let answer = goes_on.answer.await.unwrap().unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    let answer: Value = answer.json().await.unwrap();
+    assert_eq!(answer["accepted"], 1_500, "{answer}");
+    assert!(server.ended().await.success());
+    assert!(hangs.answer.await.unwrap().is_err(), "what hangs has no answer");
+    let log = server.log();
+    for late in ["still running at the end", "was not recorded in time", "was not closed in time"] {
+        assert!(!log.contains(late), "{late}: {log}");
+    }
+
+    server.forget_address();
+    server.run().await;
+    let caller = server.call();
+    caller.until_count("cluster:goes-on", 1_500).await;
+    caller.until_count("kind:pipeline event.type:stop", 1).await;
+    let completeness = caller.json("/v1/completeness").await;
+    assert_eq!(completeness["complete"], true, "{completeness}");
+}
+
+#[test]
+fn a_policy_is_checked_and_explained_from_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (good, flawed) = (folder.path().join("good.yaml"), folder.path().join("flawed.yaml"));
+    let head = "apiVersion: audit.k8s.io/v1\nkind: Policy\n";
+    let rules = "rules:\n- level: None\n  users: [bob]\n- level: Request\n  resources: [{group: apps}]\n";
+    fs::write(&good, format!("{head}{rules}")).unwrap();
+    fs::write(&flawed, format!("{head}rules:\n- level: Metadata\n  verb: [get]\n")).unwrap();
+    let run = |verb: &str, file: &std::path::Path, flags: &str| {
+        let mut command = muniment();
+        command.args(["policy", verb]).arg(file).args(flags.split_whitespace());
+        let output = command.output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    };
+    let request =
+        "--user anna --verb update --api-group apps --resource deployments --namespace shop --name web";
+
+    let (code, told, _) = run("check", &good, "");
+    assert!(told.starts_with(&format!("{}: valid, 2 rules, sha256 ", good.display())), "{told}");
+    assert_eq!(code, 0);
+    let (code, told, _) = run("explain", &good, request);
+    assert_eq!(
+        told,
+        "rules[1] decides: level Request\nrules[0] does not match: the user is not one of \"bob\"\n"
+    );
+    assert_eq!(code, 0);
+    for (verb, flags) in [("check", ""), ("explain", request)] {
+        let (code, told, flaws) = run(verb, &flawed, flags);
+        let place = format!("{}:5:3: unknown field \"verb\"; did you mean \"verbs\"?", flawed.display());
+        assert!(flaws.contains(&place), "{flaws}");
+        assert_eq!((code, &*told), (1, ""));
+    }
 }
