@@ -1,5 +1,5 @@
 //! Client commands as people use them: following through a restart, from elsewhere by flags and variables, with the
-//! kubeconfig of a token.
+//! kubeconfig of a token; files of every form; a range of time; on a terminal and not.
 
 #![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
@@ -7,18 +7,20 @@
 mod server;
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     net::TcpListener,
     path::Path,
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use reqwest::StatusCode;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use server::{PATIENCE, Server, ago, event, eventually, muniment};
+use server::{Caller, PATIENCE, Server, ago, event, eventually, muniment};
 
 /// A process that ends with the test.
 struct Process(Child);
@@ -174,4 +176,185 @@ async fn equal_secrets_are_found_by_what_stands_in_their_place() {
         .or(page["items"][0]["event"]["requestObject"]["data"]["password"]["$redacted"]["hmac"].as_str())
         .unwrap_or_else(|| panic!("{page}"));
     caller.until_count(&format!("cluster:equal \"{hmac}\""), 2).await;
+}
+
+/// The audit ids of what a query gives, once the ledger has all of it.
+async fn found(caller: &Caller, query: &[(&str, &str)]) -> BTreeSet<String> {
+    eventually("a whole page", async || {
+        let request = caller.get("/v1/events").query(query);
+        let page: Value = request.send().await.unwrap().json().await.unwrap();
+        let items = page["items"].as_array().unwrap_or_else(|| panic!("{page}"));
+        let id = |item: &Value| item["event"]["auditID"].as_str().unwrap().to_owned();
+        (page["partial"] == false).then(|| items.iter().map(id).collect())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_import_takes_files_of_every_form_and_standard_input() {
+    let server = Server::start(&[]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let at = ago(Duration::from_secs(5));
+    let make = |form: &str| [1, 2, 3].map(|i| event(&format!("{form}-{i}"), &at));
+    let gzip = |text: &str| {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(text.as_bytes()).unwrap();
+        gzip.finish().unwrap()
+    };
+    let list: Value = serde_json::from_str(&format!(
+        r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{{}},"items":[{}]}}"#,
+        make("list").join(",")
+    ))
+    .unwrap();
+    // The names say nothing: what a file is stands in its first bytes.
+    let forms = [
+        ("lines", make("lines").join("\n").into_bytes()),
+        ("list", format!("{list:#}").into_bytes()),
+        ("concatenated", make("concatenated").concat().into_bytes()),
+        // Rotated logs that were put together have several members.
+        ("gzip", make("gzip").map(|event| gzip(&format!("{event}\n"))).concat()),
+        ("zstd", zstd::encode_all(make("zstd").join("\nbroken\n").as_bytes(), 3).unwrap()),
+        ("stdin", gzip(&make("stdin").join("\n"))),
+    ];
+    let file = |form: &str| folder.path().join(form).to_str().unwrap().to_owned();
+    for (form, bytes) in &forms {
+        fs::write(file(form), bytes).unwrap();
+    }
+    let mut import = server.command(&["import", "--cluster", "forms", "--json"]);
+    import.args(forms.each_ref().map(|(form, _)| if *form == "stdin" { "-".to_owned() } else { file(form) }));
+    import.stdin(fs::File::open(file("stdin")).unwrap());
+    let output = tokio::task::spawn_blocking(move || import.output().unwrap()).await.unwrap();
+
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
+    assert_eq!([&summary["accepted"], &summary["rejected"]], [&json!(18), &json!(2)], "{summary}");
+    let places: Vec<_> =
+        summary["errors"].as_array().unwrap().iter().map(|e| (&e["file"], &e["line"])).collect();
+    assert_eq!(places, [(&json!(file("zstd")), &json!(2)), (&json!(file("zstd")), &json!(4))]);
+    assert_eq!(output.status.code(), Some(3), "some items were rejected");
+    server.call().until_count("cluster:forms", 18).await;
+    let expected = forms.iter().flat_map(|(form, _)| [1, 2, 3].map(|i| format!("{form}-{i}"))).collect();
+    assert_eq!(found(&server.call(), &[("q", "cluster:forms")]).await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_range_of_time_gives_what_lies_in_it_and_no_more() {
+    let server = Server::start(&[]).await;
+    let caller = server.call();
+    let day = |days: u64| ago(Duration::from_secs(days * 24 * 3600));
+    let (old, new, now) = (day(2), ago(Duration::from_secs(5)), day(0));
+    let body = [event("old", &old), event("new", &new)].join("\n");
+    assert!(caller.post("days", body).await.status().is_success());
+    caller.until_count("cluster:days", 2).await;
+    // What happened at `from` is in the range, what happened at `to` is not.
+    for (range, expected) in [
+        (vec![("from", &*day(3)), ("to", &*day(1))], vec!["old"]),
+        (vec![("from", &old), ("to", &new)], vec!["old"]),
+        (vec![("from", &new), ("to", &now)], vec!["new"]),
+        (vec![("from", &new)], vec!["new"]),
+        (vec![("to", &old)], vec![]),
+        (vec![], vec!["old", "new"]),
+    ] {
+        let query = [&[("q", "cluster:days")], &range[..]].concat();
+        let expected = expected.into_iter().map(str::to_owned).collect();
+        assert_eq!(found(&caller, &query).await, expected, "{range:?}");
+    }
+
+    let (from, to) = (old[..10].to_owned(), day(1)[..10].to_owned());
+    let search = async |looks: &[&str]| {
+        let args = ["search", "cluster:days", "--from", &from, "--to", &to];
+        let output = server.output(&[&args, looks].concat()).await;
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let line: Value = serde_json::from_str(&search(&["--json"]).await).unwrap();
+    assert_eq!(line["event"]["auditID"], "old");
+    let csv = search(&["--csv"]).await;
+    let rows: Vec<BTreeMap<String, String>> =
+        csv::Reader::from_reader(csv.as_bytes()).deserialize().collect::<Result<_, _>>().unwrap();
+    let [row] = &rows[..] else { panic!("{csv}") };
+    assert_eq!([&row["audit_id"], &row["ts"], &row["verb"]], ["old", &old, "get"]);
+    let table = search(&[]).await;
+    assert_eq!((table.lines().count(), table.contains(&old)), (2, true), "a heading and a row: {table}");
+}
+
+/// The same command on a terminal of its own: what it writes there, standard error too, is the output.
+fn on_a_terminal(command: &Command) -> Command {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let line: Vec<_> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--return", "--command", &line.join(" "), "/dev/null"]).stdin(Stdio::null());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => script.env(name, value),
+            None => script.env_remove(name),
+        };
+    }
+    script.env("TERM", "xterm");
+    script
+}
+
+async fn shown(mut command: Command) -> String {
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bars_and_colours_are_for_a_terminal_alone() {
+    let server = Server::start(&[]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("audit.log");
+    let mut failed: Value = serde_json::from_str(&event("failed", &ago(Duration::from_secs(5)))).unwrap();
+    failed["responseStatus"] = json!({ "metadata": {}, "code": 403 });
+    fs::write(&file, failed.to_string()).unwrap();
+    let import = server.command(&["import", "--cluster", "shown", file.to_str().unwrap()]);
+    let search = server.command(&["search", "cluster:shown"]);
+    let (bar, red) = ('█', "\u{1b}[31m");
+
+    let on_terminal = shown(on_a_terminal(&import)).await;
+    assert!(on_terminal.contains(bar) && on_terminal.contains("accepted   1"), "{on_terminal:?}");
+    server.call().until_count("cluster:shown", 1).await;
+    let on_terminal = shown(on_a_terminal(&search)).await;
+    assert!(on_terminal.contains(red) && on_terminal.contains("403"), "{on_terminal:?}");
+    for (command, is_told) in [(import, "accepted   1"), (search, "403")] {
+        let text = shown(command).await;
+        assert!(text.contains(is_told) && !text.contains(bar) && !text.contains('\u{1b}'), "{text:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_tells_what_to_try_next_and_its_token_to_a_terminal_alone() {
+    let server = Server::start(&[]).await;
+    let log = server.log();
+    let next: Vec<_> = log.lines().skip_while(|line| *line != "Try next:").map(str::trim).collect();
+    for what in [" search ", " search ", " token create ", " import "] {
+        assert!(next.iter().any(|line| line.contains(what)), "{what}: {log}");
+    }
+    // What is told can be pasted.
+    let paste = next.iter().find(|line| line.ends_with("kind:pipeline")).unwrap();
+    server.call().until_count("kind:pipeline event.type:boot", 1).await;
+    let mut shell = Command::new("sh");
+    shell.args(["-c", paste]);
+    assert!(shown(shell).await.contains("boot"));
+    assert!(!log.contains(&server.call().token), "a log holds no token");
+
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let mut serve = muniment();
+    serve.args(["serve", "--bind-address", "127.0.0.1:0", "--data-dir"]).arg(&data);
+    let mut serve = Process(on_a_terminal(&serve).stdout(Stdio::piped()).spawn().unwrap());
+    let (told, mut lines) = tokio::sync::mpsc::channel(64);
+    let shown = BufReader::new(serve.0.stdout.take().unwrap()).lines();
+    std::thread::spawn(move || shown.map_while(Result::ok).try_for_each(|line| told.blocking_send(line)));
+    let mut next = async || tokio::time::timeout(PATIENCE, lines.recv()).await.unwrap().unwrap();
+    while !next().await.contains("client.token") {}
+    let line = next().await;
+    let token = fs::read_to_string(data.join("client.token")).unwrap();
+    assert_eq!(line.trim(), format!("{} (shown this once)", token.trim()));
+    while !next().await.contains(" import ") {}
+    let server: Value = serde_json::from_slice(&fs::read(data.join("server.json")).unwrap()).unwrap();
+    let pid = Pid::from_raw(server["pid"].as_i64().unwrap().try_into().unwrap()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    let ended = eventually("ended", async || serve.0.try_wait().unwrap()).await;
+    assert!(ended.success(), "{ended:?}");
 }

@@ -23,7 +23,7 @@ use load::{Load, no_holes};
 use peak::Peak;
 use reqwest::StatusCode;
 use serde_json::Value;
-use server::{Caller, Server, eventually};
+use server::{Caller, Figures, Server, eventually};
 use stores::Stores;
 
 /// How much more of its own (RssAnon) the process that takes in, relays and records may hold at any moment of both
@@ -52,21 +52,20 @@ async fn unwell(caller: &Caller) -> Vec<String> {
     names
 }
 
+/// Waits until the engine that is away is named. The one that runs must not be.
 async fn unwell_names(caller: &Caller, name: &str) {
+    let runs = if name == "log" { "ledger" } else { "log" };
+    let is_among = |names: &[String], name: &str| names.iter().any(|unwell| unwell == name);
     eventually(&format!("/readyz names {name}"), async || {
-        unwell(caller).await.iter().any(|unwell| unwell == name).then_some(())
+        let names = unwell(caller).await;
+        assert!(!is_among(&names, runs), "{name} is away: {names:?}");
+        is_among(&names, name).then_some(())
     })
     .await;
 }
 
 async fn ready(caller: &Caller) {
     eventually("ready again", async || unwell(caller).await.is_empty().then_some(())).await;
-}
-
-/// A figure of the metrics' page; nothing before it was measured.
-async fn figure(caller: &Caller, name: &str) -> Option<f64> {
-    let page = caller.get("/metrics").send().await.unwrap().text().await.unwrap();
-    page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
 }
 
 /// One engine is stopped under load, named by `/readyz`, and started again; intake goes on all the while.
@@ -76,15 +75,17 @@ async fn away(own: &mut Own, engine: &str, check: &str, caller: &Caller, sent: i
     let begun = Instant::now();
     sent().await;
     println!("{engine} away: ballast acknowledged within {:?}", begun.elapsed());
+    unwell_names(caller, check).await;
     if engine == "kafka" {
-        assert!(figure(caller, "muniment_relay_lag_records").await.unwrap() > 0.0);
-        assert!(figure(caller, "muniment_relay_lag_seconds").await.unwrap() > 0.0);
+        let figures = Figures::of(caller).await;
+        assert!(figures.get("muniment_relay_lag_records").unwrap() > 0.0);
+        assert!(figures.get("muniment_relay_lag_seconds").unwrap() > 0.0);
     }
     own.begin_again(&[engine]);
     ready(caller).await;
     if engine == "kafka" {
         eventually("the relay has caught up", async || {
-            let seconds = figure(caller, "muniment_relay_lag_seconds").await?;
+            let seconds = Figures::of(caller).await.get("muniment_relay_lag_seconds")?;
             (seconds < 2.0).then_some(())
         })
         .await;

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fs, io::Write, path::Path};
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use server::{Server, eventually, sample};
+use server::{Figures, Server, eventually, sample};
 
 /// The time of the samples is today's or not: what is made here is of today.
 fn now(offset_micros: u64) -> String {
@@ -361,14 +361,34 @@ async fn without_a_valid_token_nothing_but_health_answers() {
 }
 
 #[tokio::test]
-async fn the_metrics_count_what_was_accepted() {
+async fn the_metrics_count_what_was_accepted_repeated_and_refused() {
     let server = Server::start(&[]).await;
     let caller = server.call();
-    caller.post("counted", event("one", json!({})).to_string()).await;
-    let page = eventually("metrics", async || {
-        let page = caller.get("/metrics").send().await.unwrap().text().await.unwrap();
-        page.contains("muniment_recorded_records_total").then_some(page)
+    let (one, old) =
+        (event("one", json!({})), event("old", json!({ "stageTimestamp": "1999-01-01T00:00:00Z" })));
+    for (body, status) in [
+        (one.to_string(), StatusCode::OK),
+        (one.to_string(), StatusCode::OK),
+        (format!("{old}\nnot json"), StatusCode::BAD_REQUEST),
+    ] {
+        assert_eq!(caller.post("counted", body).await.status(), status);
+    }
+    // Every record that was journaled is new in the ledger or was there, and nobody is behind.
+    let page = eventually("all of it is recorded", async || {
+        let page = Figures::of(&caller).await;
+        let journaled = page.get("muniment_journaled_records_total")?;
+        let recorded = page.get("muniment_recorded_records_total")?;
+        let is_recorded = journaled == recorded + page.get("muniment_duplicate_records_total")?;
+        let lags = ["muniment_recorder_lag_records", "muniment_index_lag_records"];
+        (is_recorded && lags.iter().all(|name| page.get(name) == Some(0.0))).then_some(page)
     })
     .await;
-    assert!(page.contains("muniment_intake_events_total{cluster=\"counted\"} 1"), "{page}");
+    for (name, count) in [
+        ("muniment_intake_events_total{cluster=\"counted\"}", 2.0),
+        ("muniment_intake_rejected_total{reason=\"day_expired\"}", 1.0),
+        ("muniment_intake_rejected_total{reason=\"not_an_object\"}", 1.0),
+        ("muniment_duplicate_records_total", 1.0),
+    ] {
+        assert_eq!(page.get(name), Some(count), "{name}: {page:?}");
+    }
 }

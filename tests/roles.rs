@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use engines::{Database, kafka, unique};
 use reqwest::StatusCode;
-use server::{Server, ago, event, eventually};
+use server::{Figures, Server, ago, event, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_process_takes_in_another_one_records_indexes_and_finds() {
@@ -28,6 +28,16 @@ async fn what_one_process_takes_in_another_one_records_indexes_and_finds() {
     };
     assert!(intake.call().post("split", body(0..50)).await.status().is_success());
     query.call().until_count("cluster:split", 50).await;
+    eventually("all that was journaled is delivered", async || {
+        let page = Figures::of(&intake.call()).await;
+        let delivered = page.get("muniment_delivered_records_total")?;
+        let is_all = page.get("muniment_journaled_records_total") == Some(delivered) && delivered >= 50.0;
+        let is_behind = ["muniment_relay_lag_records", "muniment_relay_lag_seconds"]
+            .iter()
+            .any(|name| page.get(name) != Some(0.0));
+        (is_all && !is_behind).then_some(())
+    })
+    .await;
 
     // Each answers for its own roles alone.
     assert_eq!(query.call().post("split", body(0..1)).await.status(), StatusCode::NOT_FOUND);
@@ -64,6 +74,17 @@ async fn the_stop_of_one_process_is_found_by_another_while_the_first_is_away() {
     assert!(intake.stop().await.success());
     query.call().until_count("kind:pipeline event.type:stop", 1).await;
     query.call().until_count("cluster:stop", 1).await;
+
+    // Without Kafka it ends in order too. What it acknowledged and its stop are found once Kafka is there again.
+    intake.set_args(&["--kafka", "127.0.0.1:1", "--topic", &topic, "--postgres", &url, "--roles", "intake"]);
+    intake.forget_address();
+    intake.spawn();
+    assert!(intake.answering().await.post("stop", event("alone", &at)).await.status().is_success());
+    assert!(intake.stop().await.success());
+    intake.set_args(&[&engines[..], &["--roles", "intake"]].concat());
+    intake.run().await;
+    query.call().until_count("kind:pipeline event.type:stop", 2).await;
+    query.call().until_count("cluster:stop", 2).await;
 }
 
 /// Each part on the way has bounds of its own.

@@ -6,13 +6,15 @@
 mod server;
 
 use std::{
+    fs::{self, File},
     io::{BufRead, BufReader, Read},
+    path::Path,
     process::{Output, Stdio},
     time::Duration,
 };
 
 use serde_json::Value;
-use server::{Server, ago, event, eventually};
+use server::{Caller, Figures, Server, ago, event, eventually};
 use sqlx::{Connection, SqliteConnection};
 
 /// Done in part.
@@ -103,20 +105,59 @@ async fn a_search_waits_for_a_ledger_that_catches_up_and_gives_every_event_once(
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// The checks of readiness that do not hold.
+async fn red(caller: &Caller) -> Vec<String> {
+    let page: Value = caller.get("/readyz").send().await.unwrap().json().await.unwrap();
+    let checks = page["checks"].as_array().unwrap().iter().filter(|check| check["ok"] == false);
+    checks.map(|check| check["name"].as_str().unwrap().to_owned()).collect()
+}
+
+async fn until_red(caller: &Caller, names: &[&str]) {
+    eventually(&format!("{names:?} are red"), async || (red(caller).await == names).then_some(())).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn readiness_names_a_recorder_that_is_further_behind_than_it_may_be() {
     let behind = Behind::with(&["--max-lag", "1s"]).await;
     let caller = behind.server.call();
-    let red = async || {
-        let page: Value = caller.get("/readyz").send().await.unwrap().json().await.unwrap();
-        let checks = page["checks"].as_array().unwrap().iter().filter(|check| check["ok"] == false);
-        checks.map(|check| check["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
-    };
-    eventually("recorder-lag is named", async || {
-        red().await.contains(&"recorder-lag".to_owned()).then_some(())
-    })
-    .await;
-    assert!(!red().await.contains(&"indexer-lag".to_owned()), "the indexer is not behind");
+    until_red(&caller, &["recorder-lag"]).await;
+    let figures = Figures::of(&caller).await;
+    assert!(figures.get("muniment_recorder_lag_records").unwrap() >= 2.0, "{figures:?}");
+    assert!(figures.get("muniment_recorder_lag_seconds").unwrap() > 1.0, "{figures:?}");
     let _server = behind.let_the_ledger_go_on().await;
-    eventually("ready again", async || red().await.is_empty().then_some(())).await;
+    until_red(&caller, &[]).await;
+}
+
+/// Every file of this name below `folder`.
+fn named(folder: &Path, name: &str) -> Vec<File> {
+    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths
+        .flat_map(|path| match path {
+            path if path.is_dir() => named(&path, name),
+            path if path.ends_with(name) => vec![File::open(path).unwrap()],
+            _ => Vec::new(),
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readiness_names_an_indexer_that_is_further_behind_than_it_may_be() {
+    let server = Server::start(&["--max-lag", "1s"]).await;
+    let caller = server.call();
+    post(&server, "before", Duration::ZERO).await;
+    caller.until_count("cluster:behind", 1).await;
+    // A commit waits for who has these locks.
+    let locks = named(&server.data().join("index"), ".tantivy-meta.lock");
+    assert!(!locks.is_empty());
+    for lock in &locks {
+        lock.lock().unwrap();
+    }
+    post(&server, "held", Duration::ZERO).await;
+    until_red(&caller, &["indexer-lag"]).await;
+    let figures = Figures::of(&caller).await;
+    assert!(figures.get("muniment_index_lag_records").unwrap() >= 1.0, "{figures:?}");
+    assert!(figures.get("muniment_index_lag_seconds").unwrap() > 1.0, "{figures:?}");
+    drop(locks);
+    until_red(&caller, &[]).await;
+    caller.until_count("cluster:behind", 2).await;
 }

@@ -82,6 +82,7 @@ pub(crate) fn anonymous_kib(pid: u32) -> Option<u64> {
 /// A data folder, and the process that runs on it when one does.
 pub(crate) struct Server {
     folder: TempDir,
+    address: String,
     args: Vec<String>,
     child: Option<Child>,
 }
@@ -97,7 +98,13 @@ impl Server {
     /// A folder in which nothing runs yet.
     pub(crate) fn stopped(args: &[&str]) -> Self {
         let args = args.iter().map(|&arg| arg.to_owned()).collect();
-        Self { folder: tempfile::tempdir().unwrap(), args, child: None }
+        let address = "127.0.0.1:0".to_owned();
+        Self { folder: tempfile::tempdir().unwrap(), address, args, child: None }
+    }
+
+    /// From the next start on the process listens where it listens now.
+    pub(crate) fn keep_address(&mut self) {
+        self.call().url.trim_start_matches("https://").clone_into(&mut self.address);
     }
 
     /// Other flags, from the next start on.
@@ -120,7 +127,7 @@ impl Server {
     pub(crate) fn spawn(&mut self) {
         let log = fs::File::options().create(true).append(true).open(self.log_file()).unwrap();
         let child = muniment()
-            .args(["serve", "--bind-address", "127.0.0.1:0", "--data-dir"])
+            .args(["serve", "--bind-address", &self.address, "--data-dir"])
             .arg(self.data())
             .args(&self.args)
             .stdin(Stdio::null())
@@ -311,5 +318,21 @@ impl Caller {
             assert!(waited < PATIENCE, "{expected} records for {query:?}: {count}, unchanged for {waited:?}");
             tokio::time::sleep(LOOK).await;
         }
+    }
+}
+
+/// The page of the metrics at one moment.
+#[derive(Debug)]
+pub(crate) struct Figures(String);
+
+impl Figures {
+    /// The page as it is now.
+    pub(crate) async fn of(caller: &Caller) -> Self {
+        Self(caller.get("/metrics").send().await.unwrap().text().await.unwrap())
+    }
+
+    /// The figure of a name with its labels; nothing before it was measured.
+    pub(crate) fn get(&self, name: &str) -> Option<f64> {
+        self.0.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
     }
 }
