@@ -320,7 +320,9 @@ async fn what_no_store_could_keep_or_show_is_no_record() {
 #[tokio::test]
 async fn members_share_the_partitions_and_take_over_those_of_one_that_is_gone() {
     let mut options = options(&engines::kafka(), 4);
-    options.properties.insert("session.timeout.ms".into(), SESSION.into());
+    // Who comes back has nearly all of the session for it, because it was heard of just before.
+    options.properties.insert("session.timeout.ms".into(), "10000".into());
+    options.properties.insert("heartbeat.interval.ms".into(), "500".into());
     let log = open(&options).await;
     let group = unique("members");
     let member = |name: &str| Reader::Member { group: group.clone(), member: name.to_owned() };
@@ -335,6 +337,20 @@ async fn members_share_the_partitions_and_take_over_those_of_one_that_is_gone() 
     };
     timeout(engines::PATIENCE, shared).await.expect("two partitions each");
     assert!(a.owned.is_disjoint(&b.owned));
+    assert_eq!(a.revoked, 2, "of four only the two that went to the other");
+
+    // Back under its name before the group has given it up: what was its own is, and the other one keeps its own.
+    let (of_a, of_b) = (a.owned.clone(), b.owned.clone());
+    drop(b);
+    let mut b = Follower::of(&log, member("b")).await;
+    let back = async {
+        while b.owned != of_b {
+            a.step().await;
+            b.step().await;
+        }
+    };
+    timeout(engines::PATIENCE, back).await.expect("its partitions again");
+    assert_eq!((&a.owned, a.revoked), (&of_a, 2), "nothing moved");
 
     drop(b);
     // Four sources' worth of records: some in each partition that was the other's.

@@ -65,6 +65,7 @@ async fn a_killed_and_a_frozen_recorder_lose_and_double_nothing() {
 
     // Frozen for longer than the group waits for a member: its partitions go to the other one, and what it held back
     // then comes too late and must not be written.
+    let before = second.log().len();
     second.signal(Signal::STOP);
     load.beyond(load.count() + PHASE).await;
     load.stop();
@@ -73,6 +74,12 @@ async fn a_killed_and_a_frozen_recorder_lose_and_double_nothing() {
     }
     load.is_there_once(&first.call()).await;
     second.signal(Signal::CONT);
+    eventually("the one that was frozen learns that its partitions are another's", async || {
+        let told = &second.log()[before..];
+        let noticed = ["recorder gives partitions up", "recorder reads its positions anew"];
+        noticed.iter().any(|line| told.contains(line)).then_some(())
+    })
+    .await;
     second.ready().await;
     load.is_there_once(&first.call()).await;
     load.is_there_once(&second.call()).await;

@@ -18,33 +18,33 @@ use serde_json::Value;
 use sqlx::{Connection, PgConnection, SqliteConnection};
 use support::{
     engines::{self, Database, unique},
-    kafka::{admin, delete_records, delete_topic},
-    server::{Server, ago, event, eventually},
+    kafka::{admin, dead_letters, delete_records, delete_topic, produce_raw},
+    server::{Figures, Server, ago, event, eventually},
 };
-
-const PARTITIONS: &str = "2";
 
 /// A topic and a database of their own.
 struct Place {
     kafka: String,
     topic: String,
+    partitions: i32,
     database: Database,
 }
 
 impl Place {
     async fn new() -> Self {
-        Self { kafka: engines::kafka(), topic: unique("loss"), database: Database::create().await }
+        let (kafka, topic, database) = (engines::kafka(), unique("loss"), Database::create().await);
+        Self { kafka, topic, partitions: 2, database }
     }
 
     fn server(&self, roles: &str) -> Server {
-        let url = self.database.url();
+        let (url, partitions) = (self.database.url(), self.partitions.to_string());
         Server::stopped(&[
             "--kafka",
             &self.kafka,
             "--topic",
             &self.topic,
             "--partitions",
-            PARTITIONS,
+            &partitions,
             "--postgres",
             &url,
             "--roles",
@@ -54,11 +54,12 @@ impl Place {
 
     /// The topic; made when it is not there.
     async fn log(&self) -> KafkaLog {
-        let options = KafkaOptions {
-            partitions: PARTITIONS.parse().unwrap(),
-            ..KafkaOptions::new(self.kafka.clone(), self.topic.clone())
-        };
-        KafkaLog::open(options).await.unwrap()
+        KafkaLog::open(self.options()).await.unwrap()
+    }
+
+    fn options(&self) -> KafkaOptions {
+        let options = KafkaOptions::new(self.kafka.clone(), self.topic.clone());
+        KafkaOptions { partitions: self.partitions, ..options }
     }
 
     async fn database(&self) -> PgConnection {
@@ -337,4 +338,30 @@ async fn what_a_lost_journal_held_is_not_passed_over_in_silence() {
     };
     let cut: Vec<_> = boots.iter().filter(|boot| open(boot)).collect();
     assert_eq!((cut.len(), &cut[0]["boot"]), (1, &whole["boots"][0]["boot"]), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_is_no_record_goes_to_the_dead_letters_and_the_event_behind_it_is_found() {
+    let place = Place { partitions: 1, ..Place::new().await };
+    let mut server = place.server("intake,recorder,indexer,query");
+    server.run().await;
+    post(&server, "before", 1).await;
+    place.until_recorded(1).await;
+    produce_raw(&place.kafka, &place.topic, None, b"not ours").await;
+    post(&server, "behind", 1).await;
+    server.call().until_count("cluster:loss", 2).await;
+    place.agree(&server, 2).await;
+
+    let letters = dead_letters(&place.kafka, &place.options().dead_letter(), 1).await;
+    let letter = &letters[0];
+    assert_eq!((&*letter.value, &letter.headers["muniment-partition"]), (&b"not ours"[..], &"0".to_owned()));
+    let reason = &letter.headers["muniment-reason"];
+    assert!(reason.contains("no header muniment-envelope"), "{reason}");
+    let answer = server.call().json("/v1/completeness").await;
+    let [gap] = &answer["gaps"].as_array().unwrap()[..] else { panic!("{answer}") };
+    let offset: u64 = letter.headers["muniment-offset"].parse().unwrap();
+    assert_eq!(ranges([gap].into_iter()), [[Some(0), Some(offset), Some(offset)]]);
+    assert!(gap["reason"].as_str().unwrap().contains(reason.as_str()), "{gap}");
+    assert_eq!(Figures::of(&server.call()).await.get("muniment_recorder_set_aside_total"), Some(1.0));
+    assert!(server.stop().await.success());
 }

@@ -243,4 +243,19 @@ mod tests {
             config.create_native_config().unwrap();
         }
     }
+
+    #[test]
+    fn a_member_keeps_its_name_and_gives_up_only_what_goes_to_another() {
+        let options = KafkaOptions::new("localhost:9092", "t");
+        let member = options.member("g", "m");
+        assert_eq!(member.get("group.instance.id"), Some("m"), "a restart within the session moves nothing");
+        assert_eq!(member.get("partition.assignment.strategy"), Some("cooperative-sticky"));
+        let whole = options.whole("g");
+        assert_eq!(whole.get("group.instance.id"), None, "who reads everything is no member");
+        for config in [member, whole] {
+            assert_eq!(config.get("group.id"), Some("g"));
+            assert_eq!(config.get("auto.offset.reset"), Some("error"), "a lost range is never skipped");
+            assert_eq!(config.get("enable.auto.commit"), Some("false"));
+        }
+    }
 }

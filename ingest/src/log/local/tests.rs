@@ -1,7 +1,8 @@
 //! The laws, and what only the local log promises.
 
-use std::{path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
+use bytes::Bytes;
 use tempfile::TempDir;
 
 use super::*;
@@ -95,4 +96,23 @@ async fn a_second_member_waits_and_one_of_the_same_name_takes_over() {
     drop(a);
     let (b_polled, ()) = tokio::join!(b.poll(1, WAIT), async { drop(again) });
     assert!(matches!(b_polled.unwrap(), Polled::Assigned(_)));
+}
+
+#[tokio::test]
+async fn what_is_no_record_is_kept_beside_the_positions_with_its_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path(), &["one"]);
+    let poison = |event: &'static [u8], envelope| Poison {
+        reason: "no envelope".into(),
+        envelope,
+        event: Bytes::from_static(event),
+    };
+    log.set_aside(PARTITION, Offset(7), &poison(b"\xff\0\n", Some(Bytes::from_static(b"{")))).await.unwrap();
+    log.set_aside(PARTITION, Offset(8), &poison(b"x", None)).await.unwrap();
+    // A reader that was killed before its position moved sets the same entry aside again.
+    log.set_aside(PARTITION, Offset(8), &poison(b"x", None)).await.unwrap();
+    let kept = |offset: u64| fs::read(dir.path().join(format!("set-aside-{offset}"))).unwrap();
+    assert_eq!(kept(7), b"no envelope\n{\xff\0\n");
+    assert_eq!(kept(8), b"no envelope\nx");
+    assert_eq!(log.published("one").await.unwrap(), Positions::new(), "no position moved by that");
 }
