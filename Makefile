@@ -11,10 +11,10 @@ ARGS ?=
 ROWS ?=
 QUICK ?=
 
-.PHONY: help setup run test check bench interop compose
+.PHONY: help setup run test check bench bench-gateway interop compose
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what the machine lacks (compilers, libraries, Postgres, Java, Kafka's jars); Rust itself is asked for
 	@scripts/setup
@@ -35,6 +35,10 @@ check: ## Formatting, lints, documentation, licences, scripts, the Compose file
 bench: ## Print the table of figures beside the raw engines' (ROWS=journal,intake for some, QUICK=1 for short runs)
 	@scripts/setup
 	@scripts/with-engines cargo bench --locked --bench table -- $(if $(ROWS),--rows $(ROWS)) $(if $(QUICK),--quick) $(ARGS)
+
+bench-gateway: ## The gateway beside a real kube-apiserver, asked in turn by one load generator (ROUNDS, COUNT, CLIENTS)
+	@scripts/setup
+	@benches/gateway/run
 
 interop: ## A real kube-apiserver posts to Muniment while it is killed; its log and ours are compared
 	@scripts/setup
