@@ -22,7 +22,7 @@ use index::{Index, IndexOptions, Indexer};
 use ingest::{
     accept::Acceptor,
     identity::DeploymentKey,
-    journal::{Journal, JournalOptions},
+    journal::{Journal, JournalOptions, Pin},
     lag::Lag,
     ledger::Ledger,
     log::Log,
@@ -75,6 +75,8 @@ type Redactors = Watched<RuleSet, Redactor>;
 /// What several parts need.
 struct Parts {
     settings: Settings,
+    /// Keeps the journal until the gateway has told what died with an earlier start.
+    begun: Option<Pin>,
     clock: Clock,
     data: PathBuf,
     is_fresh: bool,
@@ -181,8 +183,11 @@ impl Parts {
         checks.push(Box::new(LedgerCheck(ledger.clone())));
         let (is_fresh, data) = (data.is_fresh(), data.path().to_owned());
         let (delivered, store) = (Later::new(), Later::new());
+        // What died with an earlier start must not be forgotten before it is told.
+        let begun = settings.runs(Role::Gateway).then(|| journal.pin_start());
         Ok(Self {
             settings,
+            begun,
             clock,
             data,
             is_fresh,
@@ -277,6 +282,7 @@ impl Parts {
             instance: &self.instance,
             clock: self.clock.clone(),
             journal: self.journal.clone(),
+            begun: self.begun.take(),
             key,
             tokens: tokens.clone(),
             refusals: refusals.clone(),

@@ -8,7 +8,7 @@ use api::{
     gateway::{
         admission::{Charges, Gate, StoredState},
         aggregation::aggregate,
-        audit::{AnnouncedStore, Auditor, Mode, default_policy},
+        audit::{AnnouncedStore, Auditor, Mode, Recovery, default_policy},
         authn::{Authenticator, Sources, account::ServiceAccounts},
         authz::{self, Snapshot},
         bootstrap::bootstrap,
@@ -30,7 +30,7 @@ use api::{
 use async_trait::async_trait;
 use ingest::{
     identity::{DeploymentKey, ValueDigests},
-    journal::Journal,
+    journal::{Journal, Pin},
     policy::Loaded,
     redact::Redactor,
     time::Clock,
@@ -54,6 +54,8 @@ pub(crate) struct Cluster<'p> {
     pub(crate) instance: &'p str,
     pub(crate) clock: Clock,
     pub(crate) journal: Journal,
+    /// Keeps the journal until it is told what died with an earlier start.
+    pub(crate) begun: Option<Pin>,
     /// Under which values are told from each other without being known.
     pub(crate) key: &'p DeploymentKey,
     /// Who is known by tokens of our own.
@@ -96,6 +98,7 @@ impl Cluster<'_> {
         encryption.start(&keys, &self.journal, &self.clock, self.supervisor);
         let store: Arc<dyn Store> =
             Arc::new(AnnouncedStore::new(Arc::new(store), ValueDigests::new(self.key)));
+        self.recovery(&store);
         let registry = Registry::new(store.clone(), self.clock.clone());
         let gate = gate(&self.settings.access, &registry)?;
         let (snapshot, roles) = watch::channel(Arc::new(Snapshot::default()));
@@ -134,6 +137,24 @@ impl Cluster<'_> {
             Ok(())
         });
         Ok((gateway, keys))
+    }
+
+    /// What died with an earlier start is told.
+    fn recovery(&mut self, store: &Arc<dyn Store>) {
+        let Some(pin) = self.begun.take() else { return };
+        let recovery = Recovery {
+            journal: self.journal.clone(),
+            pin,
+            store: store.clone(),
+            digests: ValueDigests::new(self.key),
+            clock: self.clock.clone(),
+        };
+        let stop = self.supervisor.stop(Phase::Movers);
+        self.supervisor.spawn(Phase::Movers, "unfinished", async move {
+            recovery.run(&stop).await;
+            stop.cancelled().await;
+            Ok(())
+        });
     }
 
     /// Other instances hear of this one's keys, and their age is noted.

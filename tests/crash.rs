@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
+#[path = "support/dice.rs"]
+mod dice;
 #[path = "support/engines.rs"]
 mod engines;
 #[path = "support/load.rs"]
@@ -15,6 +17,7 @@ mod stores;
 
 use std::time::Duration;
 
+use dice::{Dice, setting};
 use engines::{Database, kafka, unique};
 use load::{BATCH, Load, no_holes};
 use server::{Server, eventually};
@@ -29,27 +32,6 @@ const BREATHER: u64 = 3;
 /// acknowledged to the ledger of the next: with fewer the kills would have hit the start and nothing else.
 const AT_WORK_PERCENT: u64 = 33;
 const LEFT_WORK_PERCENT: u64 = 20;
-
-#[allow(clippy::disallowed_methods, reason = "how long a test runs is told in the environment")]
-fn setting(name: &str, default: u64) -> u64 {
-    match std::env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")),
-        Err(_) => default,
-    }
-}
-
-/// SplitMix64: a generator with a seed, so that a run can be had again.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-}
 
 /// What the lives did until they were killed.
 #[derive(Debug, Default)]

@@ -10,6 +10,7 @@ use axum::{Extension, Json, extract::State, response::IntoResponse};
 use index::ALL_TIME;
 use ingest::{
     ledger::{BootSummary, Gap},
+    pipeline::Unfinished,
     record::Boot,
     time::Timestamp,
 };
@@ -33,6 +34,9 @@ struct Answer {
     /// Ranges that were noticed to be lost in this time, whether of a boot or of a partition of the log, and those of
     /// the boots above whenever they were noticed.
     gaps: Vec<Gap>,
+    /// Requests of the gateway that arrived in this time and died between their stages, the earliest first, at most
+    /// [`MAX_UNFINISHED`](ingest::ledger::MAX_UNFINISHED).
+    unfinished: Vec<Unfinished>,
 }
 
 #[derive(Debug, Serialize)]
@@ -93,7 +97,8 @@ pub(crate) async fn completeness(
     }
     let cut = cut_off(&earlier, &boots, &later, &ends);
     let known = Known { ends, absent, cut, gaps: ledger.gaps().await? };
-    let answer = answer(boots, known, &range);
+    let mut answer = answer(boots, known, &range);
+    answer.unfinished = ledger.unfinished(range).await?;
     Ok((Extension(Results(answer.boots.len() as u64)), Json(answer)))
 }
 
@@ -172,7 +177,12 @@ fn answer(boots: Vec<BootSummary>, known: Known, range: &Range<Timestamp>) -> An
     });
     // What a lost range of the log held is not known: it may be any boot's. A lost range of a boot shows as a hole.
     let is_whole = !gaps.iter().any(|gap| gap.partition.is_some());
-    Answer { complete: is_whole && views.iter().all(|b| b.holes.is_empty()), boots: views, gaps }
+    Answer {
+        complete: is_whole && views.iter().all(|b| b.holes.is_empty()),
+        boots: views,
+        gaps,
+        unfinished: Vec::new(),
+    }
 }
 
 fn absent_view((source, boot): &Key, last: u64, gaps: &[Gap]) -> BootView {

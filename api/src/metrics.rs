@@ -8,6 +8,7 @@ const REFUSED_CONNECTIONS: &str = "muniment_http_refused_connections_total";
 const ACCEPTED: &str = "muniment_intake_events_total";
 const REJECTED: &str = "muniment_intake_rejected_total";
 const UNAUDITED: &str = "muniment_gateway_unaudited_requests_total";
+const UNFINISHED: &str = "muniment_gateway_unfinished_requests_total";
 const PANICS: &str = "muniment_gateway_panics_total";
 
 /// Names and explains the metrics of this crate to the recorder that is installed.
@@ -25,6 +26,11 @@ pub fn describe() {
         UNAUDITED,
         Unit::Count,
         "Requests of the gateway that the audit policy does not record (level None), by kind: read or change"
+    );
+    describe_counter!(
+        UNFINISHED,
+        Unit::Count,
+        "Requests of the gateway that died between their stages, as this start found"
     );
     describe_counter!(PANICS, Unit::Count, "Requests of the gateway whose handler panicked");
 }
@@ -56,4 +62,9 @@ pub(crate) fn unaudited(may_change: bool) {
 /// A handler of the gateway panicked.
 pub(crate) fn panicked() {
     counter!(PANICS).increment(1);
+}
+
+/// Requests of earlier starts died between their stages.
+pub(crate) fn unfinished(requests: usize) {
+    counter!(UNFINISHED).increment(requests as u64);
 }

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     identity::KeyCheck,
     log::{LogId, Offset, Partition, Positions},
+    pipeline::Unfinished,
     ranges::Ranges,
     record::{Boot, Record, RecordId},
     time::{Day, Timestamp},
@@ -31,6 +32,9 @@ pub use self::{open::OpenError, postgres::PostgresLedger, sqlite::SqliteLedger};
 /// One answer of [`Ledger::scan`] ends once it holds this many bytes of stored events, packed to about a sixth: what a
 /// reader holds at a time stays bounded even when every event is as large as they come.
 pub const MAX_SCAN_BYTES: usize = 16 * 1024 * 1024;
+
+/// So many unfinished requests are told at most in one answer of [`Ledger::unfinished`].
+pub const MAX_UNFINISHED: usize = 1_000;
 
 /// What one transaction brings: records, and how far they take each partition.
 #[derive(Clone, Debug, Default)]
@@ -140,6 +144,7 @@ pub enum LedgerError {
 /// 4. What was seen of a boot outlives the rows: neither a removed duplicate nor an expired day is a hole.
 /// 5. `get` gives the bytes that were applied.
 /// 6. A gap that is known already is not recorded again; what a record of the pipeline tells of its boot counts once.
+///    A request that died is such a fact, and outlives the rows as well.
 /// 7. The key check that came first stays, however many come at once: every caller is given that one.
 #[async_trait]
 pub trait Ledger: Send + Sync + fmt::Debug {
@@ -220,4 +225,11 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     /// # Errors
     /// When the database does not answer.
     async fn gaps(&self) -> Result<Vec<Gap>, LedgerError>;
+
+    /// The requests that arrived in `received` and died between their stages, the earliest first, at most
+    /// [`MAX_UNFINISHED`].
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    async fn unfinished(&self, received: Range<Timestamp>) -> Result<Vec<Unfinished>, LedgerError>;
 }

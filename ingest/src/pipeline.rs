@@ -42,6 +42,49 @@ pub struct Asked {
     pub path: String,
 }
 
+/// A request of the gateway that died between its stages: its process was killed, or its machine failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unfinished {
+    /// Which request.
+    #[serde(flatten)]
+    pub request: Asked,
+    /// The instance that it was sent to.
+    pub source: Arc<str>,
+    /// The start of it that died.
+    pub boot: Boot,
+    /// What it had announced, in order; nothing where it was not known to change anything.
+    pub changes: Vec<Announced>,
+    /// How many more changes it had announced than are told here.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more: u64,
+}
+
+/// A change of the cluster's store that was announced, and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announced {
+    /// The key in the store.
+    pub key: String,
+    /// The revision that the change would come after.
+    pub from: u64,
+    /// What became of it.
+    pub fate: Fate,
+    /// The revision at which it is stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
+}
+
+/// What became of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    /// The store has made it: at that revision the key got the value that was announced, or was deleted.
+    Stored,
+    /// The store never made it.
+    NotStored,
+    /// The store's history does not reach back, or cannot be decrypted.
+    Unknown,
+}
+
 /// Something the pipeline did or noticed.
 ///
 /// Its record's event is `{"kind":"Fact","type":…,"stageTimestamp":…,"message":…}` with the fields of the variant.
@@ -102,6 +145,11 @@ pub enum Fact {
         request: Asked,
         /// The HTTP status of its answer.
         code: u16,
+    },
+    /// A request died between its stages, as the next start found.
+    Unfinished {
+        /// Which request, and what became of its changes.
+        unfinished: Unfinished,
     },
     /// Uses of Muniment's own interface have no record, because the journal took nothing for too long.
     UsesUnrecorded {
@@ -253,6 +301,17 @@ impl fmt::Display for Fact {
             Self::Outcome { request, code } => {
                 write!(f, "{} {} for {} ended with {code}", request.verb, request.path, request.user)
             }
+            Self::Unfinished { unfinished: Unfinished { request, changes, more, .. } } => {
+                let stored = changes.iter().filter(|change| change.fate == Fate::Stored).count();
+                write!(
+                    f,
+                    "{} {} for {} died between its stages; {stored} of {} changes are stored",
+                    request.verb,
+                    request.path,
+                    request.user,
+                    changes.len() as u64 + more
+                )
+            }
             Self::UsesUnrecorded { count, since } => {
                 write!(f, "did not record {count} uses of the interface since {since}")
             }
@@ -313,6 +372,17 @@ mod tests {
         }
     }
 
+    fn unfinished() -> Unfinished {
+        let change = |fate, revision| Announced { key: "configmaps/shop/a".into(), from: 3, fate, revision };
+        Unfinished {
+            request: asked(),
+            source: "a".into(),
+            boot: Boot(Uuid::from_u128(7)),
+            changes: vec![change(Fate::Stored, Some(4)), change(Fate::NotStored, None)],
+            more: 1,
+        }
+    }
+
     fn facts() -> Vec<Fact> {
         let previous = Some(Previous { boot: Boot(Uuid::from_u128(7)), last_seq: Seq(41) });
         let gap = Gap {
@@ -337,6 +407,7 @@ mod tests {
             },
             Fact::Intent { request: asked(), change: "configmaps/shop/a@0 5f".into() },
             Fact::Outcome { request: asked(), code: 201 },
+            Fact::Unfinished { unfinished: unfinished() },
             Fact::Refused {
                 who: "user eve".into(),
                 code: 403,

@@ -10,6 +10,7 @@ mod event;
 mod mode;
 mod opening;
 mod trail;
+mod unfinished;
 
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ use ingest::{
 use tokio::sync::watch;
 
 use self::event::Event;
-pub use self::{announced::AnnouncedStore, event::ObjectRef, mode::Mode, trail::Trail};
+pub use self::{announced::AnnouncedStore, event::ObjectRef, mode::Mode, trail::Trail, unfinished::Recovery};
 pub(crate) use self::{event::agent, trail::source_ips};
 use super::{request::RequestInfo, user::UserInfo};
 

@@ -118,7 +118,7 @@ impl RequestInfo {
 
     /// Whether it may change something.
     pub fn is_mutating(&self) -> bool {
-        matches!(&*self.verb, "create" | "update" | "patch" | "delete" | "deletecollection")
+        is_mutating(&self.verb)
     }
 
     /// `resource` or `resource/subresource`.
@@ -145,6 +145,11 @@ fn lower(method: &str) -> Cow<'static, str> {
         "PATCH" => "patch".into(),
         other => other.to_ascii_lowercase().into(),
     }
+}
+
+/// Whether what a verb does may change something.
+pub fn is_mutating(verb: &str) -> bool {
+    matches!(verb, "create" | "update" | "patch" | "delete" | "deletecollection")
 }
 
 fn verb(method: &str) -> &'static str {

@@ -10,6 +10,7 @@ use axum::{
 };
 use futures::FutureExt;
 use ingest::time::Timestamp;
+use tracing::Instrument;
 
 use super::{
     admission::{Charges, Gate},
@@ -116,8 +117,8 @@ impl Gateway {
         let response = match trail.open(may_change, MAX_BODY_BYTES) {
             Ok(()) => {
                 let work = Work { gateway: self.clone(), info, parts, user, admission };
-                // What may change something comes to its end though its client goes away.
-                let answered = tokio::spawn(work.answered(body, trail));
+                // Whatever was begun comes to its end though its client goes away.
+                let answered = tokio::spawn(work.answered(body, trail).in_current_span());
                 answered.await.unwrap_or_else(|_| broken().into_response())
             }
             Err(error) => Status::from(error).into_response(),

@@ -17,6 +17,7 @@ use ingest::{
         Delivery, Log, LogError, LogId, Offset, Partition, Poison, Polled, Positions, Reader, Safety,
         Subscription,
     },
+    pipeline::Unfinished,
     record::{Record, RecordId},
     time::{Day, Timestamp},
 };
@@ -276,5 +277,9 @@ impl Ledger for MemoryLedger {
 
     async fn gaps(&self) -> Result<Vec<Gap>, LedgerError> {
         Ok(self.state().gaps.clone())
+    }
+
+    async fn unfinished(&self, _: Range<Timestamp>) -> Result<Vec<Unfinished>, LedgerError> {
+        Ok(Vec::new())
     }
 }

@@ -12,7 +12,7 @@ use super::{Applied, Batch, Gap, Ledger, LedgerError};
 use crate::{
     identity::{DeploymentKey, KeyCheck},
     log::{LogId, Offset, Partition},
-    pipeline::{Fact, Previous},
+    pipeline::{Announced, Asked, Fact, Fate, Previous, Unfinished},
     ranges::Ranges,
     record::{Boot, Envelope, Kind, Record, RecordId, Seq},
     time::{Clock, Day, Timestamp},
@@ -40,6 +40,7 @@ macro_rules! ledger_law_tests {
             positions_belong_to_a_log
             gaps_are_kept_once
             a_boot_tells_of_itself_once
+            a_request_that_died_is_told_once_and_outlives_the_rows
             an_absurd_count_of_rejected_items_stops_nothing
             the_first_key_check_stays
             first_key_checks_at_once_agree
@@ -445,6 +446,51 @@ pub async fn a_boot_tells_of_itself_once<L: Ledger, G>(fresh: impl AsyncFn() -> 
     let boots = ledger.boots(always()).await.unwrap();
     assert_eq!((boots[0].previous, boots[0].rejected), (Some((boot(0), 70)), 6));
     assert_eq!(ledger.gaps().await.unwrap(), [gap()]);
+}
+
+/// Law 6, for requests that died.
+pub async fn a_request_that_died_is_told_once_and_outlives_the_rows<L: Ledger, G>(
+    fresh: impl AsyncFn() -> (L, G),
+) {
+    let (ledger, _keep) = fresh().await;
+    let at = |minute: i64| {
+        Timestamp::from_micros(NOON.parse::<Timestamp>().unwrap().micros() + minute * 60_000_000)
+    };
+    let died = |minute: i64, audit_id: &str| Unfinished {
+        request: Asked {
+            audit_id: audit_id.into(),
+            received: at(minute),
+            // Whatever a client is called, a ledger keeps it.
+            user: "a\0b".into(),
+            verb: "create".into(),
+            path: "/api/v1/namespaces/shop/configmaps".into(),
+        },
+        source: "host-a".into(),
+        boot: boot(1),
+        changes: vec![Announced {
+            key: "configmaps/shop/a".into(),
+            from: 3,
+            fate: Fate::Stored,
+            revision: Some(4),
+        }],
+        more: 0,
+    };
+    let both = [died(0, "x"), died(1, "y")];
+    let clock = Clock::from_fn(|| NOON.parse().unwrap());
+    let mut all = records(1..=2);
+    for (record, unfinished) in all.iter_mut().zip(both.iter().rev().cloned()) {
+        record.envelope.kind = Kind::Pipeline;
+        record.event = Fact::Unfinished { unfinished }.draft(&clock).event;
+    }
+    apply(&ledger, &batch(0, 1, all[..1].to_vec())).await;
+    apply(&ledger, &batch(1, 3, all.clone())).await;
+    apply(&ledger, &batch(3, 5, all)).await;
+    assert_eq!(ledger.unfinished(always()).await.unwrap(), both);
+    assert_eq!(ledger.unfinished(at(0)..at(1)).await.unwrap(), both[..1]);
+    assert_eq!(ledger.unfinished(at(1)..at(2)).await.unwrap(), both[1..]);
+    assert_eq!(ledger.unfinished(at(2)..at(3)).await.unwrap(), []);
+    assert!(!ledger.expire(at(0).day().plus(2)).await.unwrap().is_empty());
+    assert_eq!(ledger.unfinished(always()).await.unwrap(), both);
 }
 
 fn key_check(byte: u8) -> KeyCheck {

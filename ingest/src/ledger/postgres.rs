@@ -29,6 +29,7 @@ use super::{
 use crate::{
     identity::KeyCheck,
     log::{LogId, Positions},
+    pipeline::Unfinished,
     record::{Record, RecordId},
     time::{Day, Timestamp},
 };
@@ -180,5 +181,9 @@ impl Ledger for PostgresLedger {
 
     async fn gaps(&self) -> Result<Vec<Gap>, LedgerError> {
         bounded(read::gaps(&self.pool)).await
+    }
+
+    async fn unfinished(&self, received: Range<Timestamp>) -> Result<Vec<Unfinished>, LedgerError> {
+        bounded(read::unfinished(&self.pool, received)).await
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use super::Gap;
 use crate::{
-    pipeline::{Fact, Previous},
+    pipeline::{Fact, Previous, Unfinished},
     ranges::Ranges,
     record::{Boot, Kind, Record},
     time::Timestamp,
@@ -79,6 +79,8 @@ pub(crate) struct News<'a> {
     pub(crate) previous: Option<Previous>,
     /// Ranges that will not come.
     pub(crate) gaps: Vec<&'a Gap>,
+    /// Requests that died.
+    pub(crate) unfinished: Vec<&'a Unfinished>,
 }
 
 impl Receipt {
@@ -114,6 +116,7 @@ impl<'a> News<'a> {
             Fact::Boot { previous, .. } => self.previous = *previous,
             // One that the tables refuse is of somebody else, and would stop every recorder.
             Fact::Gap { gap } if gap.first <= gap.last && !has_nul(gap) => self.gaps.push(gap),
+            Fact::Unfinished { unfinished } => self.unfinished.push(unfinished),
             Fact::Rejected { count, .. } => self.rejected = self.rejected.saturating_add(*count),
             _ => {}
         }

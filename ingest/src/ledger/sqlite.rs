@@ -23,6 +23,7 @@ use super::{
 use crate::{
     identity::KeyCheck,
     log::{LogId, Positions},
+    pipeline::Unfinished,
     record::{Record, RecordId},
     time::{Day, Timestamp},
 };
@@ -150,6 +151,10 @@ impl Ledger for SqliteLedger {
 
     async fn gaps(&self) -> Result<Vec<Gap>, LedgerError> {
         read::gaps(&self.pool).await
+    }
+
+    async fn unfinished(&self, received: Range<Timestamp>) -> Result<Vec<Unfinished>, LedgerError> {
+        read::unfinished(&self.pool, received).await
     }
 }
 

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     log::{Offset, Positions},
+    pipeline::Unfinished,
     ranges::Ranges,
     record::{Boot, Envelope, Kind, Record, RecordId, Seq},
     time::{Day, Timestamp},
@@ -109,4 +110,14 @@ impl StoredRecord<'_> {
         let corrupt = |error: UnpackError| LedgerError::Corrupt(format!("event of {}: {error}", self.id));
         unpacker.unpack(self.event).map_err(corrupt)
     }
+}
+
+/// The stored form of a request that died: JSON.
+pub(crate) fn told(unfinished: &Unfinished) -> Result<String, LedgerError> {
+    serde_json::to_string(unfinished).map_err(|error| LedgerError::Corrupt(error.to_string()))
+}
+
+/// Reads it.
+pub(crate) fn unfinished(told: &str) -> Result<Unfinished, LedgerError> {
+    serde_json::from_str(told).map_err(|error| LedgerError::Corrupt(error.to_string()))
 }

@@ -202,6 +202,13 @@ impl Ledger for Faulty {
     async fn gaps(&self) -> Result<Vec<Gap>, LedgerError> {
         self.ledger.gaps().await
     }
+
+    async fn unfinished(
+        &self,
+        received: Range<Timestamp>,
+    ) -> Result<Vec<crate::pipeline::Unfinished>, LedgerError> {
+        self.ledger.unfinished(received).await
+    }
 }
 
 /// A recorder that runs.

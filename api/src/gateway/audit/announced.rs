@@ -1,6 +1,12 @@
 //! A store that is told of a change only when the disk knows who makes it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -17,12 +23,19 @@ use crate::gateway::store::{List, Listing, Read, Revision, Store, StoreError, Wa
 pub struct AnnouncedStore {
     below: Arc<dyn Store>,
     digests: ValueDigests,
+    /// The newest revision that was seen: what is created now comes later.
+    newest: Arc<AtomicU64>,
 }
 
 impl AnnouncedStore {
     /// On top of a store.
-    pub const fn new(below: Arc<dyn Store>, digests: ValueDigests) -> Self {
-        Self { below, digests }
+    pub fn new(below: Arc<dyn Store>, digests: ValueDigests) -> Self {
+        Self { below, digests, newest: Arc::default() }
+    }
+
+    fn seen(&self, revision: Revision) -> Revision {
+        self.newest.fetch_max(revision.0, Ordering::Relaxed);
+        revision
     }
 
     async fn announce(&self, key: &str, from: Revision, value: Option<&Bytes>) -> Result<(), StoreError> {
@@ -40,7 +53,9 @@ impl Store for AnnouncedStore {
     }
 
     async fn get(&self, key: &str) -> Result<Read, StoreError> {
-        self.below.get(key).await
+        let read = self.below.get(key).await?;
+        self.seen(read.revision);
+        Ok(read)
     }
 
     async fn list(&self, list: &List<'_>) -> Result<Listing, StoreError> {
@@ -48,8 +63,9 @@ impl Store for AnnouncedStore {
     }
 
     async fn create(&self, key: &str, value: Bytes, ttl: Option<Duration>) -> Result<Revision, WriteError> {
-        self.announce(key, Revision(0), Some(&value)).await?;
-        self.below.create(key, value, ttl).await
+        let newest = Revision(self.newest.load(Ordering::Relaxed));
+        self.announce(key, newest, Some(&value)).await?;
+        self.below.create(key, value, ttl).await.map(|revision| self.seen(revision))
     }
 
     async fn update(
@@ -60,12 +76,12 @@ impl Store for AnnouncedStore {
         ttl: Option<Duration>,
     ) -> Result<Revision, WriteError> {
         self.announce(key, expected, Some(&value)).await?;
-        self.below.update(key, value, expected, ttl).await
+        self.below.update(key, value, expected, ttl).await.map(|revision| self.seen(revision))
     }
 
     async fn delete(&self, key: &str, expected: Revision) -> Result<Revision, WriteError> {
         self.announce(key, expected, None).await?;
-        self.below.delete(key, expected).await
+        self.below.delete(key, expected).await.map(|revision| self.seen(revision))
     }
 
     fn watch(&self, prefix: &str, after: Revision) -> Watch {

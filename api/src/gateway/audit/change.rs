@@ -6,8 +6,8 @@ use crate::gateway::store::Revision;
 
 /// A key that is about to be changed, from which state, and what it is to become.
 ///
-/// Written as `KEY@REVISION DIGEST`: the revision of the state that the change is made from, 0 where the key is absent,
-/// and a digest of the new value, `-` for a deletion.
+/// Written as `KEY@REVISION DIGEST`: the revision of the state that the change is made from, of an absent key one at
+/// which it is not there yet, and a digest of the new value, `-` for a deletion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Change {
     pub(super) key: String,

@@ -14,9 +14,10 @@ use crate::{
         Applied, Batch, Gap, LedgerError,
         origin::{Origin, OriginId, same_origin},
         receipts::{BootKey, Receipt, receipts},
-        stored::{int, ranges_from_json, ranges_to_json, uint},
+        stored::{int, ranges_from_json, ranges_to_json, told, uint},
     },
     log::{LogId, Offset, Partition},
+    pipeline::Unfinished,
     record::Record,
 };
 
@@ -334,6 +335,18 @@ async fn note_receipt(
     for gap in news.gaps {
         insert_gap(tx, gap).await?;
     }
+    for unfinished in news.unfinished {
+        insert_unfinished(tx, unfinished).await?;
+    }
+    Ok(())
+}
+
+async fn insert_unfinished(tx: &mut PgConnection, unfinished: &Unfinished) -> Result<(), LedgerError> {
+    sqlx::query("INSERT INTO unfinished (received, told) VALUES ($1, $2)")
+        .bind(PgTime(unfinished.request.received))
+        .bind(told(unfinished)?)
+        .execute(tx)
+        .await?;
     Ok(())
 }
 

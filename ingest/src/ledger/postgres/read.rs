@@ -9,12 +9,13 @@ use uuid::Uuid;
 use super::time::PgTime;
 use crate::{
     ledger::{
-        BootSummary, Gap, LedgerError, MAX_SCAN_BYTES,
+        BootSummary, Gap, LedgerError, MAX_SCAN_BYTES, MAX_UNFINISHED,
         codec::Unpacker,
         origin::{Origin, OriginCache, OriginId},
         stored::{self, StoredRecord, packing, uint},
     },
     log::{LogId, Positions},
+    pipeline::Unfinished,
     record::{Boot, Record, RecordId},
     time::{Day, Timestamp},
 };
@@ -166,4 +167,19 @@ fn gap(row: &PgRow) -> Result<Gap, LedgerError> {
         reason: row.try_get("reason")?,
         at: row.try_get::<PgTime, _>("at")?.0,
     })
+}
+
+pub(super) async fn unfinished(
+    pool: &PgPool,
+    received: Range<Timestamp>,
+) -> Result<Vec<Unfinished>, LedgerError> {
+    let sql =
+        "SELECT told FROM unfinished WHERE received >= $1 AND received < $2 ORDER BY received, id LIMIT $3";
+    let told: Vec<String> = sqlx::query_scalar(sql)
+        .bind(PgTime(received.start))
+        .bind(PgTime(received.end))
+        .bind(MAX_UNFINISHED as i64)
+        .fetch_all(pool)
+        .await?;
+    told.iter().map(|told| stored::unfinished(told)).collect()
 }

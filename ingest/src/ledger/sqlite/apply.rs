@@ -15,9 +15,10 @@ use crate::{
         fields::Fields,
         origin::{Origin, OriginCache, OriginId, same_origin},
         receipts::{BootKey, Receipt, receipts},
-        stored::{int, kind_number, packing, ranges_from_json, ranges_to_json, uint},
+        stored::{int, kind_number, packing, ranges_from_json, ranges_to_json, told, uint},
     },
     log::{LogId, Offset},
+    pipeline::Unfinished,
     record::{Envelope, Record, RecordId},
     time::Day,
 };
@@ -319,6 +320,18 @@ async fn note_receipt(
     for gap in news.gaps {
         insert_gap(tx, gap).await?;
     }
+    for unfinished in news.unfinished {
+        insert_unfinished(tx, unfinished).await?;
+    }
+    Ok(())
+}
+
+async fn insert_unfinished(tx: &mut SqliteConnection, unfinished: &Unfinished) -> Result<(), LedgerError> {
+    sqlx::query("INSERT INTO unfinished (received, told) VALUES (?, ?)")
+        .bind(unfinished.request.received.micros())
+        .bind(told(unfinished)?)
+        .execute(tx)
+        .await?;
     Ok(())
 }
 

@@ -8,12 +8,13 @@ use uuid::Uuid;
 
 use crate::{
     ledger::{
-        BootSummary, Gap, LedgerError, MAX_SCAN_BYTES,
+        BootSummary, Gap, LedgerError, MAX_SCAN_BYTES, MAX_UNFINISHED,
         codec::Unpacker,
         origin::{Origin, OriginCache, OriginId},
         stored::{self, StoredRecord, packing, uint},
     },
     log::{LogId, Positions},
+    pipeline::Unfinished,
     record::{Boot, Record, RecordId},
     time::{Day, Timestamp},
 };
@@ -181,4 +182,19 @@ fn gap(row: &SqliteRow) -> Result<Gap, LedgerError> {
         reason: row.try_get("reason")?,
         at: Timestamp::from_micros(row.try_get("at")?),
     })
+}
+
+pub(super) async fn unfinished(
+    pool: &SqlitePool,
+    received: Range<Timestamp>,
+) -> Result<Vec<Unfinished>, LedgerError> {
+    let sql =
+        "SELECT told FROM unfinished WHERE received >= ? AND received < ? ORDER BY received, id LIMIT ?";
+    let told: Vec<String> = sqlx::query_scalar(sql)
+        .bind(received.start.micros())
+        .bind(received.end.micros())
+        .bind(MAX_UNFINISHED as i64)
+        .fetch_all(pool)
+        .await?;
+    told.iter().map(|told| stored::unfinished(told)).collect()
 }
