@@ -13,6 +13,7 @@ use ::admission::{
 use async_trait::async_trait;
 use uuid::Uuid;
 
+use self::state::noting_outages;
 pub use self::{charges::Charges, state::StoredState};
 use super::{
     object::Object,
@@ -110,7 +111,7 @@ impl<'r> Hearing<'r> {
         }
         let request = self.request(operation, object, old);
         self.open = Some(request.uid.clone());
-        let outcome = self.gate.chain.admit(&request).await;
+        let (outcome, away) = noting_outages(self.gate.chain.admit(&request)).await;
         self.annotations.extend(outcome.annotations.clone());
         for warning in &outcome.warnings {
             if !self.warnings.contains(warning) {
@@ -123,7 +124,7 @@ impl<'r> Hearing<'r> {
             }
         }
         match outcome.denial {
-            Some(denial) => Err(refusal(denial)),
+            Some(denial) => Err(away.unwrap_or_else(|| refusal(denial))),
             None => self.object(outcome),
         }
     }
