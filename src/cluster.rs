@@ -6,7 +6,7 @@ use admission::AdmissionChain;
 use anyhow::{Context, Result};
 use api::{
     gateway::{
-        admission::{Charges, Gate, StoredState},
+        admission::{Charges, Gate, StoredState, configuration},
         aggregation::aggregate,
         audit::{AnnouncedStore, Auditor, Mode, Recovery, default_policy},
         authn::{Authenticator, Sources, account::ServiceAccounts},
@@ -100,7 +100,14 @@ impl Cluster<'_> {
             Arc::new(AnnouncedStore::new(Arc::new(store), ValueDigests::new(self.key)));
         self.recovery(&store);
         let registry = Registry::new(store.clone(), self.clock.clone());
-        let gate = gate(&self.settings.access, &registry)?;
+        let (told, in_force) = watch::channel(None);
+        let gate = gate(&self.settings.access, &registry, in_force.clone())?;
+        let (followed, stop) = (store.clone(), self.supervisor.stop(Phase::Movers));
+        self.supervisor.spawn(Phase::Movers, "admission-configuration", async move {
+            configuration::follow(followed, told, stop).await;
+            Ok(())
+        });
+        self.checks.push(Box::new(ConfigurationCheck(in_force)));
         let (snapshot, roles) = watch::channel(Arc::new(Snapshot::default()));
         let stop = self.supervisor.stop(Phase::Movers);
         self.supervisor.spawn(Phase::Movers, "roles", async move {
@@ -318,10 +325,27 @@ impl Check for RolesCheck {
     }
 }
 
+/// What configures admission was read.
+struct ConfigurationCheck(configuration::InForce);
+
+#[async_trait]
+impl Check for ConfigurationCheck {
+    fn name(&self) -> &'static str {
+        "admission-configuration"
+    }
+
+    async fn check(&self) -> Result<String, String> {
+        let in_force = self.0.borrow().clone();
+        let in_force = in_force.ok_or("what configures admission has not been read yet")?;
+        Ok(format!("{} policies are in force", in_force.len()))
+    }
+}
+
 /// The admission controllers that are on.
-fn gate(settings: &AccessSettings, registry: &Registry) -> Result<Gate> {
+fn gate(settings: &AccessSettings, registry: &Registry, in_force: configuration::InForce) -> Result<Gate> {
     let charges = Charges::new(registry.clone());
-    let chain = AdmissionChain::before(Arc::new(StoredState::new(registry.clone(), charges.clone())));
+    let chain =
+        AdmissionChain::before(Arc::new(StoredState::new(registry.clone(), charges.clone(), in_force)));
     let chain = chain.with_plugins(&settings.enable_admission_plugins, &settings.disable_admission_plugins);
     let chain = exit::usage(chain.map_err(Into::into))?;
     Ok(Gate { chain: Arc::new(chain), charges })

@@ -10,6 +10,7 @@ use crate::{
     limit_ranger::LimitRanger,
     namespace_lifecycle::NamespaceLifecycle,
     pod_security::{Exemptions, PodSecurity, Policy},
+    policy::ValidatingAdmissionPolicy,
     priority::Priority,
     resource_quota::ResourceQuota,
     service_account::ServiceAccount,
@@ -23,6 +24,7 @@ pub const BUILT_IN: &[&str] = &[
     "PodSecurity",
     "Priority",
     "DefaultTolerationSeconds",
+    "ValidatingAdmissionPolicy",
     "ResourceQuota",
 ];
 
@@ -62,6 +64,7 @@ pub(crate) fn controllers(
             "LimitRanger" => Arc::new(LimitRanger::new(state.clone())),
             "ServiceAccount" => Arc::new(ServiceAccount::new(state.clone())),
             "ResourceQuota" => Arc::new(ResourceQuota::new(state.clone())),
+            "ValidatingAdmissionPolicy" => Arc::new(ValidatingAdmissionPolicy::new(state.clone())),
             "Priority" => Arc::new(Priority::new(state.clone())),
             "DefaultTolerationSeconds" => Arc::new(DefaultTolerationSeconds::new(
                 settings.not_ready_toleration_seconds,

@@ -5,6 +5,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use async_trait::async_trait;
 use serde_json::Value;
 
+use crate::{
+    policy::Configuration,
+    request::{GroupVersionKind, GroupVersionResource},
+};
+
 mod memory;
 
 pub use memory::MemoryCluster;
@@ -64,6 +69,15 @@ pub enum Charged {
     Changed,
 }
 
+/// Where objects of a kind live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Each in a namespace.
+    Namespaced,
+    /// In none.
+    Cluster,
+}
+
 /// The cluster's state could not be read or written.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -75,6 +89,7 @@ pub struct StateError(pub String);
 /// write that was acknowledged before. Charges that are made together are kept together or not at all, and only if
 /// every quota still has the revision that its charge names; of two charges that name the same revision of a quota
 /// one at most is kept. While they are made, others may see some of them: never less is used than what is admitted.
+/// What has a body here is what a cluster without policies, and with one form of each kind, answers.
 #[async_trait]
 pub trait ClusterState: Send + Sync + 'static {
     /// One object. The namespace is "" for cluster-wide kinds.
@@ -105,4 +120,40 @@ pub trait ClusterState: Send + Sync + 'static {
     /// # Errors
     /// When the state cannot be written; nothing is charged then.
     async fn charge(&self, charges: &[Charge]) -> Result<Charged, StateError>;
+
+    /// What configures admission; none while that is not known yet.
+    async fn configuration(&self) -> Option<Arc<Configuration>> {
+        Some(Arc::default())
+    }
+
+    /// Where objects of any kind live; none where the cluster has no such kind.
+    fn scope(&self, _kind: &GroupVersionKind) -> Option<Scope> {
+        None
+    }
+
+    /// Objects of any kind, of a namespace or of none: all of them, or the one of a name.
+    ///
+    /// # Errors
+    /// When the cluster has no such kind, or the state cannot be read.
+    async fn objects(
+        &self,
+        kind: &GroupVersionKind,
+        _namespace: &str,
+        _name: Option<&str>,
+    ) -> Result<Vec<Arc<Value>>, StateError> {
+        Err(StateError(format!("there is no kind {kind}")))
+    }
+
+    /// The other groups and versions by which the objects of a resource are served too.
+    fn equivalents(&self, _resource: &GroupVersionResource) -> Vec<(GroupVersionResource, GroupVersionKind)> {
+        Vec::new()
+    }
+
+    /// An object in the form of another version of its kind.
+    ///
+    /// # Errors
+    /// When there is no such form of it.
+    fn convert(&self, _object: &Value, to: &GroupVersionKind) -> Result<Value, StateError> {
+        Err(StateError(format!("there is no other form of {to}")))
+    }
 }

@@ -1,6 +1,6 @@
 //! Why a request is refused, with everything that a Kubernetes `Status` says about it.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use crate::{quote::Quoted, request::AdmissionRequest};
 
@@ -42,6 +42,8 @@ pub struct Denial {
     pub subject: Option<Box<Subject>>,
     /// Annotations for the audit event, kept although the request is refused.
     pub annotations: BTreeMap<String, String>,
+    /// Sentences that the client shows its user although the request is refused.
+    pub warnings: Arc<Vec<String>>,
 }
 
 impl Denial {
@@ -54,6 +56,7 @@ impl Denial {
             causes: Vec::new(),
             subject: None,
             annotations: BTreeMap::new(),
+            warnings: Arc::default(),
         }
     }
 

@@ -49,16 +49,19 @@
 //! The crate knows neither HTTP nor storage: it reads the cluster and charges quotas through [`ClusterState`].
 
 mod built_in;
+pub mod cel;
 mod chain;
 mod cluster;
 mod controller;
 mod default_toleration_seconds;
 mod denial;
 mod limit_ranger;
+mod matching;
 mod namespace_lifecycle;
 mod patch;
 pub mod pod;
 pub mod pod_security;
+mod policy;
 mod priority;
 mod quantity;
 mod quote;
@@ -69,10 +72,11 @@ mod service_account;
 
 pub use built_in::{BUILT_IN, Settings};
 pub use chain::{AdmissionChain, ControllerStatus, Decision, Outcome, PluginError, Validation, Verdict};
-pub use cluster::{Charge, Charged, ClusterState, Freshness, Kind, MemoryCluster, StateError};
+pub use cluster::{Charge, Charged, ClusterState, Freshness, Kind, MemoryCluster, Scope, StateError};
 pub use controller::{AdmissionController, COMPUTING, FailurePolicy, Phase, Phases, Reinvocation};
 pub use denial::{Cause, Denial, Subject};
 pub use patch::{PatchError, PatchOp, PatchOperation, apply};
+pub use policy::{Configuration, Configured};
 pub use quantity::{Quantity, QuantityError};
 pub use request::{AdmissionRequest, GroupVersionKind, GroupVersionResource, Operation, UserInfo};
 pub use resource_quota::Tally;

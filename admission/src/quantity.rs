@@ -91,6 +91,11 @@ impl Quantity {
         ratio
     }
 
+    /// The wholes; none where there is a fraction, or more than an `i64` holds.
+    pub(crate) fn as_integer(self) -> Option<i64> {
+        if self.nanos % WHOLE == 0 { i64::try_from(self.nanos / WHOLE).ok() } else { None }
+    }
+
     /// The same in wholes, rounded away from nothing.
     #[must_use]
     pub fn rounded_up(self) -> Self {

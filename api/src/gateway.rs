@@ -15,6 +15,7 @@ pub mod door;
 pub mod encryption;
 pub(crate) mod entry;
 pub mod escalation;
+pub mod follow;
 pub mod impersonation;
 pub mod limits;
 pub mod negotiate;

@@ -29,6 +29,7 @@ impl AdmissionChain {
         let mut run = Run::new(request);
         if let Err(denial) = run.through(self).await {
             run.outcome.annotations.extend(denial.annotations.clone());
+            run.warn(denial.warnings.to_vec());
             run.outcome.denial = Some(denial);
         }
         run.outcome.object = run.request.object;
@@ -138,13 +139,17 @@ impl Run {
             }
             self.added_change |= entry.is_added();
         }
-        for warning in notes.warnings {
+        self.warn(notes.warnings);
+        self.outcome.annotations.extend(notes.annotations);
+        (if notes.patch.is_empty() { Verdict::Allowed } else { Verdict::Patched(notes.patch) }, Ok(()))
+    }
+
+    fn warn(&mut self, warnings: Vec<String>) {
+        for warning in warnings {
             if !self.outcome.warnings.contains(&warning) {
                 self.outcome.warnings.push(warning);
             }
         }
-        self.outcome.annotations.extend(notes.annotations);
-        (if notes.patch.is_empty() { Verdict::Allowed } else { Verdict::Patched(notes.patch) }, Ok(()))
     }
 
     fn patch(&mut self, notes: &Notes) -> Result<(), Failure> {

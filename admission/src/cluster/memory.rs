@@ -8,7 +8,11 @@ use std::{
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::{Charge, Charged, ClusterState, Freshness, Kind, StateError};
+use super::{Charge, Charged, ClusterState, Freshness, Kind, Scope, StateError};
+use crate::{
+    policy::{Configuration, Configured},
+    request::GroupVersionKind,
+};
 
 /// The namespaces that every cluster begins with.
 const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
@@ -24,6 +28,16 @@ pub struct MemoryCluster {
 struct State {
     revision: u64,
     objects: BTreeMap<(Kind, String, String), Arc<Value>>,
+    /// Objects of the kinds that policies take their parameters from, by apiVersion and kind.
+    others: BTreeMap<(String, String), Others>,
+    configuration: Arc<Configuration>,
+}
+
+/// The objects of a kind, and where they live.
+#[derive(Debug, Default)]
+struct Others {
+    scope: Option<Scope>,
+    objects: Vec<Arc<Value>>,
 }
 
 impl Default for MemoryCluster {
@@ -59,6 +73,24 @@ impl MemoryCluster {
     /// Adds or replaces an object, under the name and namespace in its metadata.
     pub fn put(&self, kind: Kind, object: Value) {
         self.lock().put(kind, object);
+    }
+
+    /// Adds an object of any kind, by which the cluster has that kind: in a namespace where its metadata names one.
+    pub fn put_other(&self, object: Value) {
+        let text = |key: &str| object[key].as_str().unwrap_or_default().to_owned();
+        let scope =
+            if object["metadata"]["namespace"].is_string() { Scope::Namespaced } else { Scope::Cluster };
+        let key = (text("apiVersion"), text("kind"));
+        let mut state = self.lock();
+        let kept = state.others.entry(key).or_default();
+        kept.scope = Some(scope);
+        kept.objects.push(Arc::new(object));
+    }
+
+    /// Sets what configures admission.
+    pub fn configure<'v>(&self, objects: impl IntoIterator<Item = (Configured, &'v Value)>) {
+        let mut state = self.lock();
+        state.configuration = Arc::new(Configuration::read(objects, &state.configuration));
     }
 
     /// Takes an object away.
@@ -120,6 +152,37 @@ impl ClusterState for MemoryCluster {
         }
         Ok(Charged::Done)
     }
+
+    async fn configuration(&self) -> Option<Arc<Configuration>> {
+        Some(self.lock().configuration.clone())
+    }
+
+    fn scope(&self, kind: &GroupVersionKind) -> Option<Scope> {
+        self.lock().others.get(&key(kind))?.scope
+    }
+
+    async fn objects(
+        &self,
+        kind: &GroupVersionKind,
+        namespace: &str,
+        name: Option<&str>,
+    ) -> Result<Vec<Arc<Value>>, StateError> {
+        let state = self.lock();
+        let others =
+            state.others.get(&key(kind)).ok_or_else(|| StateError(format!("there is no kind {kind}")))?;
+        let text =
+            |object: &Value, key: &str| object["metadata"][key].as_str().unwrap_or_default().to_owned();
+        let is_meant = |object: &&Arc<Value>| {
+            text(object, "namespace") == namespace && name.is_none_or(|name| text(object, "name") == name)
+        };
+        Ok(others.objects.iter().filter(is_meant).cloned().collect())
+    }
+}
+
+fn key(kind: &GroupVersionKind) -> (String, String) {
+    let version =
+        if kind.group.is_empty() { kind.version.clone() } else { format!("{}/{}", kind.group, kind.version) };
+    (version, kind.kind.clone())
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Admission: what the chain of controllers makes of a change before it is stored.
 
 mod charges;
+pub mod configuration;
 pub mod pending;
 mod state;
 

@@ -5,7 +5,9 @@ mod fault;
 mod metadata;
 mod names;
 mod pod;
+mod policy;
 mod rbac;
+mod rules;
 mod service;
 mod storage;
 mod workload;
@@ -105,6 +107,10 @@ fn body(resource: &Resource, object: &Object, faults: &mut Faults) {
         }
         ("batch", "jobs") => workload::job(object.get("spec"), "spec", faults),
         ("batch", "cronjobs") => workload::cron_job(object.get("spec"), faults),
+        ("admissionregistration.k8s.io", "validatingadmissionpolicies") => policy::validating(object, faults),
+        ("admissionregistration.k8s.io", "validatingadmissionpolicybindings") => {
+            policy::validating_binding(object, faults);
+        }
         ("rbac.authorization.k8s.io", "roles" | "clusterroles") => {
             rbac::role(object, resource.namespaced, faults);
         }

@@ -2,17 +2,24 @@
 
 use std::{cell::RefCell, sync::Arc, time::Duration};
 
-use ::admission::{Charge, Charged, ClusterState, Freshness, Kind, StateError};
+use ::admission::{
+    Charge, Charged, ClusterState, Configuration, Freshness, GroupVersionKind, GroupVersionResource, Kind,
+    Scope, StateError,
+};
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::Charges;
+use super::{Charges, configuration::InForce};
 use crate::gateway::{
     registry::{ListOptions, Registry, Target},
     resources::{Resource, resources},
+    schema::convert::convert,
     selectors::Selectors,
     status::Status,
 };
+
+/// How long a request waits for what configures admission to be read for the first time.
+const FIRST_READ: Duration = Duration::from_secs(5);
 
 /// How long one read may take: shorter than the deadline of any controller, so that it is the store that is said to be
 /// away, and not the controller to have failed.
@@ -33,17 +40,50 @@ pub(super) async fn noting_outages<T>(chain: impl Future<Output = T>) -> (T, Opt
     .await
 }
 
-/// What is stored. Every answer is live: each is a read of the store.
+/// What is stored. Every answer is live, a read of the store, but that about what configures admission: a change of it
+/// is in force a moment after its answer.
 #[derive(Clone, Debug)]
 pub struct StoredState {
     registry: Registry,
     charges: Charges,
+    configuration: InForce,
 }
 
 impl StoredState {
     /// Of what a registry holds. What is charged is known to `charges` until its request is through.
-    pub fn new(registry: Registry, charges: Charges) -> Self {
-        Self { registry, charges }
+    pub fn new(registry: Registry, charges: Charges, configuration: InForce) -> Self {
+        Self { registry, charges, configuration }
+    }
+
+    async fn list_of(
+        &self,
+        resource: &'static Resource,
+        namespace: &str,
+    ) -> Result<Vec<Arc<Value>>, StateError> {
+        let (selectors, newest) = (Selectors::default(), ListOptions::newest());
+        let page = self.registry.list(resource, namespace, &selectors, &newest);
+        let page = within(page).await.map_err(failed)?;
+        if let Some(unreadable) = page.unreadable.first() {
+            return Err(StateError(unreadable.to_string()));
+        }
+        let value = |raw: &crate::gateway::registry::Raw| {
+            let object = crate::gateway::stored::decode(&raw.value, raw.revision.0);
+            object.map(|object| Arc::new(object.into_value())).map_err(|error| StateError(error.to_string()))
+        };
+        page.items.iter().map(value).collect()
+    }
+
+    async fn object_of(
+        &self,
+        resource: &'static Resource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Arc<Value>>, StateError> {
+        match within(self.registry.get(&Target { resource, namespace, name })).await {
+            Ok(object) => Ok(Some(Arc::new(object.into_value()))),
+            Err(status) if status.code == 404 => Ok(None),
+            Err(status) => Err(failed(status)),
+        }
     }
 }
 
@@ -83,28 +123,69 @@ impl ClusterState for StoredState {
         name: &str,
         _: Freshness,
     ) -> Result<Option<Arc<Value>>, StateError> {
-        match within(self.registry.get(&Target { resource: resource(kind)?, namespace, name })).await {
-            Ok(object) => Ok(Some(Arc::new(object.into_value()))),
-            Err(status) if status.code == 404 => Ok(None),
-            Err(status) => Err(failed(status)),
-        }
+        self.object_of(resource(kind)?, namespace, name).await
     }
 
     async fn list(&self, kind: Kind, namespace: &str, _: Freshness) -> Result<Vec<Arc<Value>>, StateError> {
-        let (selectors, newest) = (Selectors::default(), ListOptions::newest());
-        let page = self.registry.list(resource(kind)?, namespace, &selectors, &newest);
-        let page = within(page).await.map_err(failed)?;
-        if let Some(unreadable) = page.unreadable.first() {
-            return Err(StateError(unreadable.to_string()));
-        }
-        let value = |raw: &crate::gateway::registry::Raw| {
-            let object = crate::gateway::stored::decode(&raw.value, raw.revision.0);
-            object.map(|object| Arc::new(object.into_value())).map_err(|error| StateError(error.to_string()))
-        };
-        page.items.iter().map(value).collect()
+        self.list_of(resource(kind)?, namespace).await
     }
 
     async fn charge(&self, charges: &[Charge]) -> Result<Charged, StateError> {
         self.charges.make(charges).await.map_err(failed)
     }
+
+    async fn configuration(&self) -> Option<Arc<Configuration>> {
+        let mut in_force = self.configuration.clone();
+        let known = tokio::time::timeout(FIRST_READ, in_force.wait_for(Option::is_some)).await;
+        known.ok()?.ok()?.clone()
+    }
+
+    fn scope(&self, kind: &GroupVersionKind) -> Option<Scope> {
+        let resource = of_kind(kind)?;
+        Some(if resource.namespaced { Scope::Namespaced } else { Scope::Cluster })
+    }
+
+    async fn objects(
+        &self,
+        kind: &GroupVersionKind,
+        namespace: &str,
+        name: Option<&str>,
+    ) -> Result<Vec<Arc<Value>>, StateError> {
+        let resource = of_kind(kind).ok_or_else(|| StateError(format!("{kind} is not served")))?;
+        let found = match name {
+            Some(name) => self.object_of(resource, namespace, name).await?.into_iter().collect(),
+            None => self.list_of(resource, namespace).await?,
+        };
+        found.into_iter().map(|object| self.convert(&object, kind).map(Arc::new)).collect()
+    }
+
+    fn equivalents(&self, resource: &GroupVersionResource) -> Vec<(GroupVersionResource, GroupVersionKind)> {
+        let Some(own) = resources().get(&resource.group, &resource.version, &resource.resource) else {
+            return Vec::new();
+        };
+        let others =
+            resources().all().filter(|other| other.storage == own.storage && !std::ptr::eq(*other, own));
+        others
+            .map(|other| {
+                let kind = GroupVersionKind {
+                    group: other.group.to_owned(),
+                    version: other.version.to_owned(),
+                    kind: other.kind.to_owned(),
+                };
+                (GroupVersionResource::new(other.group, other.version, other.plural), kind)
+            })
+            .collect()
+    }
+
+    fn convert(&self, object: &Value, to: &GroupVersionKind) -> Result<Value, StateError> {
+        let none = || StateError("it is not an object".to_owned());
+        let converted = convert(object.as_object().ok_or_else(none)?, (&to.group, &to.version));
+        converted.map(Value::Object).map_err(|error| StateError(error.to_string()))
+    }
+}
+
+/// The resource of a kind whose objects are stored.
+fn of_kind(kind: &GroupVersionKind) -> Option<&'static Resource> {
+    let resource = resources().of_kind(&kind.group, &kind.version, &kind.kind)?;
+    resource.verbs.contains(&"list").then_some(resource)
 }

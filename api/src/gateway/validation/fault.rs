@@ -66,6 +66,11 @@ impl Faults {
         self.add("FieldValueTooLong", field, format!("Too long: may not be more than {max_bytes} bytes"));
     }
 
+    /// There are more than may be.
+    pub(super) fn too_many(&mut self, field: &str, count: usize, max: usize) {
+        self.add("FieldValueTooMany", field, format!("Too many: {count}: must have at most {max} items"));
+    }
+
     /// No strategy of replacing Pods has this name; upstream shows the whole of it.
     pub(super) fn strategy(&mut self, field: &str, name: &str) {
         let shown = json!({ "Type": name, "RollingUpdate": null });

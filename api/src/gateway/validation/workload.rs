@@ -56,7 +56,8 @@ fn has_faults(selector: At<'_>) -> bool {
     !faults.into_causes().is_empty()
 }
 
-fn check_selector(selector: At<'_>, path: &str, faults: &mut Faults) {
+/// A label selector.
+pub(super) fn check_selector(selector: At<'_>, path: &str, faults: &mut Faults) {
     names::labels(&format!("{path}.matchLabels"), selector.get("matchLabels").value, faults);
     for (n, value) in selector.list("matchExpressions").iter().enumerate() {
         let (term, at) = (At::of(value), format!("{path}.matchExpressions[{n}]"));

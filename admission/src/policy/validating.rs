@@ -1,0 +1,286 @@
+//! The controller of ValidatingAdmissionPolicies.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+
+use super::{
+    apart::apart,
+    configuration::{Binding, Configuration, ValidatingPolicy},
+    decide::{Refusal, Ruling, decide},
+    params::params,
+    subject::subject,
+};
+use crate::{
+    cel::Subject,
+    cluster::ClusterState,
+    controller::{AdmissionController, FailurePolicy, Phases},
+    denial::{Cause, Denial},
+    matching::{Form, is_exempt, namespace},
+    request::{AdmissionRequest, Operation},
+    response::{AdmissionResponse, Notes},
+};
+
+/// All policies together: each of their evaluations has its own, shorter bound.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Where the audit finds what a policy with the action Audit did not like.
+const FAILURE: &str = "validation.policy.admission.k8s.io/validation_failure";
+
+/// The longest value of an annotation, in bytes.
+const MAX_ANNOTATION: usize = 10 * 1024;
+
+/// Evaluates every policy that is bound and meant.
+pub(crate) struct ValidatingAdmissionPolicy {
+    state: Arc<dyn ClusterState>,
+}
+
+impl ValidatingAdmissionPolicy {
+    pub(crate) fn new(state: Arc<dyn ClusterState>) -> Self {
+        Self { state }
+    }
+
+    async fn decide(&self, request: &AdmissionRequest) -> Result<AdmissionResponse, Denial> {
+        let Some(configuration) = self.state.configuration().await else {
+            return Err(Denial::forbidden("not yet ready to handle request"));
+        };
+        if configuration.validating.is_empty() {
+            return Ok(AdmissionResponse::Allow);
+        }
+        let mut found = Found::default();
+        let work = self.work(&configuration, request, &mut found).await?;
+        if !work.is_empty() {
+            let rulings = apart(move || work.into_iter().map(Work::done).collect::<Vec<_>>()).await;
+            for (policy, binding, ruling) in rulings.map_err(Denial::internal)? {
+                found.take(&policy, &policy.bindings[binding], ruling);
+            }
+        }
+        found.answer(request)
+    }
+
+    /// What has to be evaluated.
+    async fn work(
+        &self,
+        configuration: &Configuration,
+        request: &AdmissionRequest,
+        found: &mut Found,
+    ) -> Result<Vec<Work>, Denial> {
+        let mut work = Vec::new();
+        let mut subjects: BTreeMap<String, Arc<Subject>> = BTreeMap::new();
+        let is_namespace = request.resource.is("", "namespaces");
+        let namespace_name = if is_namespace { "" } else { request.namespace.as_str() };
+        for policy in &configuration.validating {
+            let form = match policy.rules.constraints.form(request, &*self.state).await {
+                Ok(Some(form)) => form,
+                Ok(None) => continue,
+                Err(denial) => {
+                    found.unconfigured(policy, None, &denial.message);
+                    continue;
+                }
+            };
+            for (at, binding) in policy.bindings.iter().enumerate() {
+                match self.is_bound(binding, request).await {
+                    Ok(true) => {}
+                    Ok(false) => continue,
+                    Err(denial) => {
+                        found.unconfigured(policy, Some(binding), &denial.message);
+                        continue;
+                    }
+                }
+                let kind = policy.rules.param_kind.as_ref();
+                let params =
+                    match params(kind, binding.spec.param_ref.as_ref(), namespace_name, &*self.state).await {
+                        Ok(params) => params,
+                        Err(why) => {
+                            found.unconfigured(policy, Some(binding), &why);
+                            continue;
+                        }
+                    };
+                let subject = self.subject(&mut subjects, request, &form, namespace_name).await?;
+                work.extend(params.into_iter().map(|params| Work {
+                    policy: policy.clone(),
+                    binding: at,
+                    subject: subject.clone(),
+                    params,
+                }));
+            }
+        }
+        Ok(work)
+    }
+
+    async fn is_bound(&self, binding: &Binding, request: &AdmissionRequest) -> Result<bool, Denial> {
+        match &binding.spec.match_resources {
+            None => Ok(true),
+            Some(constraints) => Ok(constraints.form(request, &*self.state).await?.is_some()),
+        }
+    }
+
+    /// The request in a form, made once.
+    async fn subject(
+        &self,
+        made: &mut BTreeMap<String, Arc<Subject>>,
+        request: &AdmissionRequest,
+        form: &Form,
+        namespace_name: &str,
+    ) -> Result<Arc<Subject>, Denial> {
+        let key = format!("{}/{}", form.kind.version, form.kind);
+        if let Some(subject) = made.get(&key) {
+            return Ok(subject.clone());
+        }
+        let namespace =
+            if namespace_name.is_empty() { None } else { namespace(request, &*self.state).await? };
+        let subject = subject(request, form, namespace.as_ref(), &*self.state);
+        let subject = Arc::new(subject.map_err(|error| Denial::internal(error.to_string()))?);
+        made.insert(key, subject.clone());
+        Ok(subject)
+    }
+}
+
+/// One evaluation.
+struct Work {
+    policy: Arc<ValidatingPolicy>,
+    /// Which of the policy's bindings.
+    binding: usize,
+    subject: Arc<Subject>,
+    params: Option<Arc<Value>>,
+}
+
+impl Work {
+    fn done(self) -> (Arc<ValidatingPolicy>, usize, Ruling) {
+        let ruling = decide(&self.policy.rules, &self.subject, self.params);
+        (self.policy, self.binding, ruling)
+    }
+}
+
+/// What was found out so far.
+#[derive(Default)]
+struct Found {
+    /// What refuses first, with its reason.
+    refused: Option<(String, String)>,
+    warnings: Vec<String>,
+    annotations: BTreeMap<String, String>,
+    /// Values of the policies' own annotations.
+    published: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Found {
+    /// A policy or binding cannot be followed: its actions do not matter.
+    fn unconfigured(&mut self, policy: &ValidatingPolicy, binding: Option<&Binding>, why: &str) {
+        if policy.rules.failure_policy == FailurePolicy::Fail {
+            let what = if binding.is_some() { "binding" } else { "policy" };
+            self.refuse(policy, binding, &format!("failed to configure {what}: {why}"), None);
+        }
+    }
+
+    fn refuse(
+        &mut self,
+        policy: &ValidatingPolicy,
+        binding: Option<&Binding>,
+        message: &str,
+        reason: Option<String>,
+    ) {
+        let by = binding.map(|binding| format!(" with binding '{}'", binding.name)).unwrap_or_default();
+        let message = format!("ValidatingAdmissionPolicy '{}'{by} denied request: {message}", policy.name);
+        self.refused.get_or_insert((message, reason.unwrap_or_else(|| "Invalid".to_owned())));
+    }
+
+    fn take(&mut self, policy: &ValidatingPolicy, binding: &Binding, ruling: Ruling) {
+        for refusal in ruling.refusals {
+            for action in &binding.spec.validation_actions {
+                match action.as_str() {
+                    "Deny" => self.refuse(policy, Some(binding), &refusal.message, refusal.reason.clone()),
+                    "Warn" => self.warnings.push(format!(
+                        "Validation failed for ValidatingAdmissionPolicy '{}' with binding '{}': {}",
+                        policy.name, binding.name, refusal.message
+                    )),
+                    "Audit" => self.note(policy, binding, &refusal),
+                    _ => {}
+                }
+            }
+        }
+        for failure in ruling.failures {
+            self.refuse(policy, Some(binding), &failure, None);
+        }
+        for (key, value) in ruling.annotations {
+            self.published.entry(format!("{}/{key}", policy.name)).or_default().insert(cut(value));
+        }
+    }
+
+    /// An event has one such annotation: that of the first.
+    fn note(&mut self, policy: &ValidatingPolicy, binding: &Binding, refusal: &Refusal) {
+        let value = json!([{
+            "message": refusal.message,
+            "policy": policy.name,
+            "binding": binding.name,
+            "expressionIndex": refusal.at,
+            "validationActions": binding.spec.validation_actions,
+        }]);
+        self.annotations.entry(FAILURE.to_owned()).or_insert_with(|| value.to_string());
+    }
+
+    fn answer(mut self, request: &AdmissionRequest) -> Result<AdmissionResponse, Denial> {
+        let published = self.published.into_iter();
+        self.annotations
+            .extend(published.map(|(key, values)| (key, values.into_iter().collect::<Vec<_>>().join(", "))));
+        let Some((message, reason)) = self.refused else {
+            let (warnings, annotations) = (self.warnings, self.annotations);
+            return Ok(AdmissionResponse::AllowWithNotes(Notes { patch: Vec::new(), warnings, annotations }));
+        };
+        let code = match reason.as_str() {
+            "Forbidden" => 403,
+            "Unauthorized" => 401,
+            "RequestEntityTooLarge" => 413,
+            _ => 422,
+        };
+        let mut denial = Denial::forbidden(message.clone()).naming(request, request.display_name());
+        denial.code = code;
+        denial.reason = reason;
+        denial.causes.push(Cause { message, ..Cause::default() });
+        denial.annotations = self.annotations;
+        denial.warnings = Arc::new(self.warnings);
+        Err(denial)
+    }
+}
+
+/// As much of a value as an annotation takes.
+fn cut(mut value: String) -> String {
+    if value.len() > MAX_ANNOTATION {
+        value.truncate(value.floor_char_boundary(MAX_ANNOTATION));
+    }
+    value
+}
+
+#[async_trait]
+impl AdmissionController for ValidatingAdmissionPolicy {
+    fn name(&self) -> &str {
+        "ValidatingAdmissionPolicy"
+    }
+
+    fn supports_operation(&self, _: &Operation) -> bool {
+        true
+    }
+
+    fn phases(&self) -> Phases {
+        Phases::Validating
+    }
+
+    fn deadline(&self) -> Duration {
+        DEADLINE
+    }
+
+    async fn admit(&self, _: &AdmissionRequest) -> AdmissionResponse {
+        AdmissionResponse::Allow
+    }
+
+    async fn validate(&self, request: &AdmissionRequest) -> AdmissionResponse {
+        if is_exempt(request) {
+            return AdmissionResponse::Allow;
+        }
+        self.decide(request).await.into()
+    }
+}
