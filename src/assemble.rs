@@ -39,14 +39,12 @@ use crate::{
     checks::{IndexCheck, IndexerCheck, JournalCheck, LedgerCheck, LogCheck, RecorderCheck, RunningCheck},
     chronicle::{self, Chronicle},
     client_token,
-    cluster::Cluster,
+    cluster::{Cluster, Files},
     data_folder::{DataFolder, ServerFile},
     deployment_key,
-    encryption::Encryption,
     engines::Engines,
     exit,
     grace::Grace,
-    identities::Identities,
     inputs::Inputs,
     kubeconfig, lag, listener,
     mender::Mender,
@@ -97,7 +95,8 @@ struct Parts {
 /// When a setting, the folder or the address cannot be used: then nothing was started.
 pub(crate) async fn assemble(settings: Settings, metrics: MetricsPage, clock: Clock) -> Result<Running> {
     exit::usage(check(&settings))?;
-    let Inputs { rules, policy, key, encryption, identities } = exit::usage(Inputs::read(&settings, &clock))?;
+    let inputs = exit::usage(Inputs::read(&settings, &clock))?;
+    let Inputs { rules, policy, key, encryption, identities, pod_security } = inputs;
     let data = DataFolder::open(&settings.data_dir)?;
     let instance: Arc<str> = data.instance(settings.instance.as_deref())?.into();
     let tls = listener::tls(&settings, data.path(), &clock)?;
@@ -115,8 +114,8 @@ pub(crate) async fn assemble(settings: Settings, metrics: MetricsPage, clock: Cl
     let redactors = redactors(rules, &key);
     let intake = parts.intake(&redactors, &key)?;
     let refusals = parts.refusals();
-    let sources = (encryption, identities);
-    let gateway = parts.gateway(&tokens, &redactors, policy.as_ref(), sources, &refusals, &key);
+    let files = Files { encryption, identities, pod_security };
+    let gateway = parts.gateway(&tokens, &redactors, policy.as_ref(), files, &refusals, &key);
     let (gateway, keys) = gateway.await?.unzip();
     let access = parts.access(tokens, gateway.as_ref(), refusals, &redactors);
     parts.chronicle(redactors, policy);
@@ -269,7 +268,7 @@ impl Parts {
         tokens: &Tokens,
         redactors: &Redactors,
         policy: Option<&Watched<Loaded>>,
-        (encryption, identities): (Encryption, Identities),
+        files: Files,
         refusals: &Refusals,
         key: &DeploymentKey,
     ) -> Result<Option<(Gateway, Keys)>> {
@@ -291,7 +290,7 @@ impl Parts {
             supervisor: &mut self.supervisor,
             checks: &mut self.checks,
         };
-        cluster.start(encryption, identities).await.map(Some)
+        cluster.start(files).await.map(Some)
     }
 
     /// Counts who is refused, at the gateway and elsewhere.

@@ -2,7 +2,7 @@
 
 use std::{fs, num::NonZeroU32, path::Path, sync::Arc};
 
-use admission::AdmissionChain;
+use admission::{AdmissionChain, Settings as AdmissionSettings, pod_security::PodSecurityConfiguration};
 use anyhow::{Context, Result};
 use api::{
     gateway::{
@@ -46,6 +46,13 @@ use crate::{
     supervise::{Phase, Supervisor},
 };
 
+/// What files say of the gateway.
+pub(crate) struct Files {
+    pub(crate) encryption: Encryption,
+    pub(crate) identities: Identities,
+    pub(crate) pod_security: PodSecurityConfiguration,
+}
+
 /// What the gateway needs.
 pub(crate) struct Cluster<'p> {
     pub(crate) settings: &'p Settings,
@@ -74,8 +81,7 @@ impl Cluster<'_> {
     /// Opens the store and starts what keeps the gateway up with it.
     pub(crate) async fn start(
         mut self,
-        encryption: Encryption,
-        identities: Identities,
+        Files { encryption, identities, pod_security }: Files,
     ) -> Result<(Gateway, Keys)> {
         let below = self.store().await?;
         self.checks.push(Box::new(StoreCheck(below.clone())));
@@ -101,7 +107,7 @@ impl Cluster<'_> {
         self.recovery(&store);
         let registry = Registry::new(store.clone(), self.clock.clone());
         let (told, in_force) = watch::channel(None);
-        let gate = gate(&self.settings.access, &registry, in_force.clone())?;
+        let gate = gate(&self.settings.access, pod_security, &registry, in_force.clone())?;
         let (followed, stop) = (store.clone(), self.supervisor.stop(Phase::Movers));
         self.supervisor.spawn(Phase::Movers, "admission-configuration", async move {
             configuration::follow(followed, told, stop).await;
@@ -342,11 +348,17 @@ impl Check for ConfigurationCheck {
 }
 
 /// The admission controllers that are on.
-fn gate(settings: &AccessSettings, registry: &Registry, in_force: configuration::InForce) -> Result<Gate> {
+fn gate(
+    settings: &AccessSettings,
+    pod_security: PodSecurityConfiguration,
+    registry: &Registry,
+    in_force: configuration::InForce,
+) -> Result<Gate> {
     let charges = Charges::new(registry.clone());
-    let chain =
-        AdmissionChain::before(Arc::new(StoredState::new(registry.clone(), charges.clone(), in_force)));
+    let state = StoredState::new(registry.clone(), charges.clone(), in_force);
+    let chain = AdmissionChain::before(Arc::new(state));
+    let chain = chain.with_settings(AdmissionSettings { pod_security, ..AdmissionSettings::default() });
     let chain = chain.with_plugins(&settings.enable_admission_plugins, &settings.disable_admission_plugins);
     let chain = exit::usage(chain.map_err(Into::into))?;
-    Ok(Gate { chain: Arc::new(chain), charges })
+    Ok(Gate::new(chain, charges))
 }

@@ -1,5 +1,6 @@
 //! The files that settings name, read whole and checked before anything is opened or started.
 
+use admission::pod_security::PodSecurityConfiguration;
 use anyhow::Result;
 use ingest::{identity::DeploymentKey, policy::Loaded, redact::RuleSet, time::Clock, watched::Watched};
 
@@ -18,6 +19,8 @@ pub(crate) struct Inputs {
     pub(crate) encryption: Encryption,
     /// Whom the gateway knows.
     pub(crate) identities: Identities,
+    /// What Pod Security holds namespaces to.
+    pub(crate) pod_security: PodSecurityConfiguration,
 }
 
 impl Inputs {
@@ -35,6 +38,7 @@ impl Inputs {
             key: settings.deployment_key_file.as_deref().map(DeploymentKey::load).transpose()?,
             encryption: Encryption::read(settings)?,
             identities: Identities::read(&settings.access, clock)?,
+            pod_security: settings.access.pod_security.read()?,
         })
     }
 }

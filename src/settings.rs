@@ -8,8 +8,9 @@ use ingest::log::kafka::KafkaOptions;
 
 mod access;
 mod controllers;
+mod pod_security;
 
-pub(crate) use self::{access::AccessSettings, controllers::enabled};
+pub(crate) use self::{access::AccessSettings, controllers::enabled, pod_security::PodSecurityArgs};
 
 /// A part of the pipeline that a process can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]

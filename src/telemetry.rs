@@ -13,6 +13,10 @@ use crate::settings::{LogFormat, Settings};
 const SECONDS: [f64; 14] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
+/// Bounds of calls of admission controllers, in seconds: most of them only compute.
+const ADMISSION: [f64; 12] =
+    [0.000_005, 0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.01, 0.1, 1.0, 10.0];
+
 /// Bounds of numbers of records: from one alone to the most that one request brings.
 const RECORDS: [f64; 8] = [1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 1_000.0, 10_000.0];
 
@@ -39,6 +43,7 @@ pub(crate) fn metrics() -> Result<MetricsPage> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
         .set_buckets_for_metric(Matcher::Suffix("_records".to_owned()), &RECORDS)?
+        .set_buckets_for_metric(Matcher::Full("muniment_admission_duration_seconds".to_owned()), &ADMISSION)?
         .install_recorder()?;
     api::metrics::describe();
     ingest::metrics::describe();

@@ -51,9 +51,13 @@ fn a_refused_pod_is_exit_code_1_with_kube_apiservers_text() {
 
 #[test]
 fn what_passes_is_exit_code_0_and_a_mistake_is_its_own() {
-    let output = check(&["-f", "-"], PODS);
+    let output = check(&["-f", "-", "--pod-security-default", "privileged"], PODS);
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(text(&output.stdout), "pod/good passes\npod/bad passes\n");
+    let output = check(&["-f", "-"], PODS);
+    assert_eq!(output.status.code(), Some(1), "without labels a namespace is held to baseline");
+    let output = check(&["-f", "-", "-n", "kube-system"], PODS);
+    assert_eq!(output.status.code(), Some(0), "but those that a cluster needs");
     let output = check(&["-f", "-", "--namespace-labels", "enforce=strict"], PODS);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("must be one of privileged, baseline, restricted"));

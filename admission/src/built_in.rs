@@ -9,7 +9,7 @@ use crate::{
     default_toleration_seconds::{DEFAULT_SECONDS, DefaultTolerationSeconds},
     limit_ranger::LimitRanger,
     namespace_lifecycle::NamespaceLifecycle,
-    pod_security::{Exemptions, PodSecurity, Policy},
+    pod_security::{PodSecurity, PodSecurityConfiguration},
     policy::ValidatingAdmissionPolicy,
     priority::Priority,
     resource_quota::ResourceQuota,
@@ -31,10 +31,8 @@ pub const BUILT_IN: &[&str] = &[
 /// How the built-in controllers behave.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// What a namespace without labels is held to; `privileged` where nothing is said, as in kube-apiserver.
-    pub pod_security_defaults: Policy,
-    /// What Pod Security looks away from.
-    pub pod_security_exemptions: Exemptions,
+    /// What Pod Security holds namespaces to, and what it looks away from.
+    pub pod_security: PodSecurityConfiguration,
     /// How many seconds Pods stay on a node that is not ready.
     pub not_ready_toleration_seconds: i64,
     /// How many seconds Pods stay on a node that is out of reach.
@@ -44,8 +42,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            pod_security_defaults: Policy::default(),
-            pod_security_exemptions: Exemptions::default(),
+            pod_security: PodSecurityConfiguration::default(),
             not_ready_toleration_seconds: DEFAULT_SECONDS,
             unreachable_toleration_seconds: DEFAULT_SECONDS,
         }
@@ -70,11 +67,7 @@ pub(crate) fn controllers(
                 settings.not_ready_toleration_seconds,
                 settings.unreachable_toleration_seconds,
             )),
-            "PodSecurity" => Arc::new(PodSecurity::new(
-                settings.pod_security_defaults,
-                settings.pod_security_exemptions.clone(),
-                state.clone(),
-            )),
+            "PodSecurity" => Arc::new(PodSecurity::new(settings.pod_security.clone(), state.clone())),
             _ => return None,
         })
     };

@@ -23,6 +23,7 @@ pub use outcome::{Decision, Outcome, Verdict};
 pub use plugins::PluginError;
 
 pub(crate) use entry::Place;
+pub(crate) use plugins::known as known_plugin;
 
 use entry::Entry;
 

@@ -3,6 +3,7 @@
 //! Rules, names and messages are those of Kubernetes 1.37.
 
 mod checks;
+pub(crate) mod configuration;
 mod controller;
 mod evaluate;
 mod existing;
@@ -13,7 +14,8 @@ mod tests;
 mod update;
 mod violation;
 
-pub use controller::{Exemptions, PodSecurity};
+pub use configuration::{Exemptions, PodSecurityConfiguration};
+pub use controller::PodSecurity;
 pub use evaluate::{Evaluation, evaluate};
 pub use level::{Level, LevelVersion, ParseError, Version};
 pub use policy::{LABEL_PREFIX, LabelError, Policy};

@@ -1,5 +1,6 @@
 //! Every metric of this crate, declared once.
 
+use ::admission::{Decision, Operation, Phase, Verdict};
 use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
 
 const REQUESTS: &str = "muniment_http_requests_total";
@@ -10,6 +11,8 @@ const REJECTED: &str = "muniment_intake_rejected_total";
 const UNAUDITED: &str = "muniment_gateway_unaudited_requests_total";
 const UNFINISHED: &str = "muniment_gateway_unfinished_requests_total";
 const PANICS: &str = "muniment_gateway_panics_total";
+const ADMISSION_SECONDS: &str = "muniment_admission_duration_seconds";
+const ADMISSION_CALLS: &str = "muniment_admission_calls_total";
 
 /// Names and explains the metrics of this crate to the recorder that is installed.
 pub fn describe() {
@@ -33,6 +36,16 @@ pub fn describe() {
         "Requests of the gateway that died between their stages, as this start found"
     );
     describe_counter!(PANICS, Unit::Count, "Requests of the gateway whose handler panicked");
+    describe_histogram!(
+        ADMISSION_SECONDS,
+        Unit::Seconds,
+        "Time of one call of an admission controller, by controller, phase, operation and outcome"
+    );
+    describe_counter!(
+        ADMISSION_CALLS,
+        Unit::Count,
+        "Calls of an admission controller; 0 shows one that no request ever concerned"
+    );
 }
 
 pub(crate) fn request(route: &str, method: &str, status: u16, seconds: f64) {
@@ -67,4 +80,44 @@ pub(crate) fn panicked() {
 /// Requests of earlier starts died between their stages.
 pub(crate) fn unfinished(requests: usize) {
     counter!(UNFINISHED).increment(requests as u64);
+}
+
+/// Shows a controller before it was ever called.
+pub(crate) fn admission_controller(name: &str) {
+    counter!(ADMISSION_CALLS, "controller" => name.to_owned()).increment(0);
+}
+
+/// The calls of one request to the admission chain.
+pub(crate) fn admission(operation: Operation, decisions: &[Decision]) {
+    for decision in decisions {
+        let controller = decision.controller.clone();
+        counter!(ADMISSION_CALLS, "controller" => controller.clone()).increment(1);
+        histogram!(
+            ADMISSION_SECONDS,
+            "controller" => controller,
+            "phase" => phase(decision.phase),
+            "operation" => operation.as_str(),
+            "outcome" => verdict(&decision.verdict),
+        )
+        .record(decision.duration.as_secs_f64());
+    }
+}
+
+/// The word for a phase, in metrics and in audit events.
+pub(crate) fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Mutating => "mutating",
+        Phase::Validating => "validating",
+    }
+}
+
+/// The word for what a controller decided, in metrics and in audit events.
+pub(crate) fn verdict(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Allowed => "allowed",
+        Verdict::Patched(_) => "patched",
+        Verdict::Denied(_) => "denied",
+        Verdict::Failed(_) => "failed",
+        Verdict::FailedOpen(_) => "failed_open",
+    }
 }

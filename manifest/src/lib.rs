@@ -3,9 +3,11 @@
 //!
 //! It is a crate of its own because the crates that own such documents do not know each other.
 
+mod names;
 mod near;
 mod refused;
 
+pub use names::{is_label, is_subdomain};
 pub use near::{nearest, similarity};
 pub use refused::{Refused, Violation};
 
@@ -45,7 +47,7 @@ pub fn read<'t, T: Deserialize<'t>>(form: &Form, bytes: &'t [u8]) -> Result<T, R
     if text.lines().all(blank) {
         return Err(Refused::Empty { what: form.what });
     }
-    form.parse::<Head>(text)?.check(form)?;
+    form.parse::<Head>(text)?.check(form, 1, 1)?;
     form.parse(text)
 }
 
@@ -103,24 +105,34 @@ impl Form {
 }
 
 /// What says of which kind a document is. It is read first, so that another document is refused for what it is
-/// and not for its first field.
-#[derive(Deserialize)]
+/// and not for its first field. Within another document it stands for one that is looked at later.
+#[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Head {
+pub struct Head {
     api_version: Option<Spanned<String>>,
     kind: Option<Spanned<String>>,
 }
 
 impl Head {
-    fn check(&self, form: &Form) -> Result<(), Refused> {
+    /// Checks that a document which begins at a line and a column is of the kind of a form.
+    ///
+    /// # Errors
+    /// When it is of another kind, or does not say of which.
+    pub fn check(&self, form: &Form, line: u64, column: u64) -> Result<(), Refused> {
         let versions: Vec<_> = form.kinds.iter().map(|(version, _)| *version).collect();
-        let version = is("apiVersion", self.api_version.as_ref(), &versions)?;
+        let at = (line, column);
+        let version = is("apiVersion", self.api_version.as_ref(), &versions, at)?;
         let kinds: Vec<_> = form.kinds.iter().filter(|(v, _)| *v == version).map(|(_, kind)| *kind).collect();
-        is("kind", self.kind.as_ref(), &kinds).map(|_| ())
+        is("kind", self.kind.as_ref(), &kinds, at).map(|_| ())
     }
 }
 
-fn is<'f>(field: &str, found: Option<&'f Spanned<String>>, right: &[&str]) -> Result<&'f str, Refused> {
+fn is<'f>(
+    field: &str,
+    found: Option<&'f Spanned<String>>,
+    right: &[&str],
+    (line, column): (u64, u64),
+) -> Result<&'f str, Refused> {
     let quoted = || right.iter().map(|right| format!("{right:?}")).collect::<Vec<_>>();
     match found {
         Some(found) if right.contains(&found.value.as_str()) => Ok(&found.value),
@@ -135,8 +147,8 @@ fn is<'f>(field: &str, found: Option<&'f Spanned<String>>, right: &[&str]) -> Re
             ),
         }),
         None => Err(Refused::Malformed {
-            line: 1,
-            column: 1,
+            line,
+            column,
             message: format!("{field} is missing; it must be {}", quoted().join(" or ")),
         }),
     }

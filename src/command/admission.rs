@@ -5,7 +5,7 @@ use std::{io::Write, path::PathBuf, process::ExitCode};
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 
-use crate::{command::block_on, exit};
+use crate::{command::block_on, exit, settings::PodSecurityArgs};
 
 mod check;
 mod manifest;
@@ -37,6 +37,8 @@ struct CheckArgs {
     /// The namespace of objects that name none
     #[arg(short = 'n', long, default_value = "default")]
     namespace: String,
+    #[command(flatten)]
+    pod_security: PodSecurityArgs,
 }
 
 fn label(text: &str) -> Result<(String, String)> {
@@ -51,7 +53,8 @@ fn label(text: &str) -> Result<(String, String)> {
 /// When a file cannot be read, or the labels cannot be followed.
 pub(crate) fn run(args: AdmissionArgs) -> Result<ExitCode> {
     let Action::Check(args) = args.action;
-    let check = exit::usage(Check::new(args.namespace_labels, args.namespace))?;
+    let pod_security = exit::usage(args.pod_security.read())?;
+    let check = exit::usage(Check::new(args.namespace_labels, args.namespace, pod_security))?;
     let objects = manifest::read(&args.files)?;
     let report = block_on(async { Ok(check.all(&objects).await) })?;
     print(&report)

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::key_value;
+use super::{PodSecurityArgs, key_value};
 
 /// How clients of the gateway show who they are.
 #[derive(Args, Clone, Debug)]
@@ -63,6 +63,9 @@ pub(crate) struct AccessSettings {
     /// Admission controllers to turn off
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) disable_admission_plugins: Vec<String>,
+    /// What Pod Security holds namespaces to
+    #[command(flatten)]
+    pub(crate) pod_security: PodSecurityArgs,
     /// Reads that run at one time
     #[arg(long, value_name = "N", default_value = "400", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_requests_inflight: u32,

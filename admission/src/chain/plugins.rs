@@ -105,7 +105,11 @@ impl AdmissionChain {
     }
 }
 
-fn known(name: &str) -> Result<&'static str, PluginError> {
+/// kube-apiserver's own name of a controller.
+///
+/// # Errors
+/// When there is none, with the nearest one.
+pub(crate) fn known(name: &str) -> Result<&'static str, PluginError> {
     if name == ALIAS.0 {
         return Ok(ALIAS.1);
     }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
+    configuration::PodSecurityConfiguration,
     evaluate::{Evaluation, evaluate},
     existing,
     level::{Level, LevelVersion},
@@ -25,21 +26,9 @@ use crate::{
 const HARMLESS: [&str; 8] =
     ["exec", "attach", "binding", "eviction", "log", "portforward", "proxy", "status"];
 
-/// What Pod Security looks away from.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Exemptions {
-    /// Users, by the name that asks.
-    pub usernames: Vec<String>,
-    /// Runtime classes of Pods.
-    pub runtime_classes: Vec<String>,
-    /// Namespaces.
-    pub namespaces: Vec<String>,
-}
-
 /// The built-in controller `PodSecurity`.
 pub struct PodSecurity {
-    defaults: Policy,
-    exemptions: Exemptions,
+    configuration: PodSecurityConfiguration,
     state: Arc<dyn ClusterState>,
 }
 
@@ -77,9 +66,9 @@ impl AdmissionController for PodSecurity {
 }
 
 impl PodSecurity {
-    /// A controller before a cluster, with what namespaces without labels are held to.
-    pub fn new(defaults: Policy, exemptions: Exemptions, state: Arc<dyn ClusterState>) -> Self {
-        Self { defaults, exemptions, state }
+    /// A controller before a cluster.
+    pub fn new(configuration: PodSecurityConfiguration, state: Arc<dyn ClusterState>) -> Self {
+        Self { configuration, state }
     }
 
     async fn pod(&self, request: &AdmissionRequest) -> Result<AdmissionResponse, Denial> {
@@ -207,7 +196,7 @@ impl PodSecurity {
         if new == old || new.level == Level::Privileged || relaxed {
             return Ok(AdmissionResponse::Allow);
         }
-        if self.exemptions.namespaces.contains(&request.namespace) {
+        if self.configuration.exemptions.namespaces.contains(&request.namespace) {
             return Ok(self.exempt_namespace(request, object, &policy).unwrap_or(AdmissionResponse::Allow));
         }
         Ok(warned(self.existing_pods(request, new).await))
@@ -235,8 +224,11 @@ impl PodSecurity {
         object: &Value,
         policy: &Policy,
     ) -> Option<AdmissionResponse> {
-        let is_exempt = self.exemptions.namespaces.contains(&request.namespace);
-        if !is_exempt || policy.is_fully_privileged() || policy.is_equivalent(&self.defaults) {
+        let is_exempt = self.configuration.exemptions.namespaces.contains(&request.namespace);
+        if !is_exempt
+            || policy.is_fully_privileged()
+            || policy.is_equivalent(&self.configuration.defaults_of(&request.namespace))
+        {
             return None;
         }
         let modes = [("enforce", policy.enforce), ("audit", policy.audit), ("warn", policy.warn)];
@@ -255,14 +247,18 @@ impl PodSecurity {
     }
 
     fn exempt(&self, request: &AdmissionRequest) -> Option<AdmissionResponse> {
-        if self.exemptions.namespaces.contains(&request.namespace) {
+        if self.configuration.exemptions.namespaces.contains(&request.namespace) {
             return Some(annotated("exempt", "namespace"));
         }
-        self.exemptions.usernames.contains(&request.user.username).then(|| annotated("exempt", "user"))
+        self.configuration
+            .exemptions
+            .usernames
+            .contains(&request.user.username)
+            .then(|| annotated("exempt", "user"))
     }
 
     fn is_exempt_class(&self, class: &str) -> bool {
-        self.exemptions.runtime_classes.iter().any(|exempt| exempt == class)
+        self.configuration.exemptions.runtime_classes.iter().any(|exempt| exempt == class)
     }
 
     async fn policy(&self, namespace: &str) -> Result<(Policy, Vec<LabelError>), String> {
@@ -276,7 +272,8 @@ impl PodSecurity {
     }
 
     fn labelled(&self, namespace: &Value) -> (Policy, Vec<LabelError>) {
-        Policy::from_labels(|name| label(namespace, name), self.defaults)
+        let name = namespace.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        Policy::from_labels(|name| label(namespace, name), self.configuration.defaults_of(name))
     }
 }
 

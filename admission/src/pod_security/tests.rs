@@ -130,6 +130,14 @@ struct World {
     chain: AdmissionChain,
 }
 
+/// As kube-apiserver is without a file.
+fn lenient() -> Settings {
+    Settings {
+        pod_security: PodSecurityConfiguration::without_file(Level::Privileged),
+        ..Settings::default()
+    }
+}
+
 fn world(settings: Settings, labels: &[(&str, &str)]) -> World {
     let cluster = Arc::new(MemoryCluster::new());
     cluster.add_namespace("shop", labels);
@@ -157,10 +165,7 @@ const PRIVILEGED: &str = r#"privileged (container "app" must not set securityCon
 
 #[tokio::test]
 async fn a_violation_is_a_403_with_the_audit_events_annotations() {
-    let world = world(
-        Settings::default(),
-        &[(ENFORCE, "baseline"), ("pod-security.kubernetes.io/audit", "baseline")],
-    );
+    let world = world(lenient(), &[(ENFORCE, "baseline"), ("pod-security.kubernetes.io/audit", "baseline")]);
     let denial = create(&world, privileged("web")).await.denial.unwrap();
     assert_eq!((denial.code, denial.reason.as_str()), (403, "Forbidden"));
     let expected =
@@ -175,7 +180,7 @@ async fn a_violation_is_a_403_with_the_audit_events_annotations() {
 
 #[tokio::test]
 async fn what_makes_pods_is_warned_of_and_never_refused() {
-    let world = world(Settings::default(), &[(ENFORCE, "baseline"), (ENFORCE_VERSION, "v1.25")]);
+    let world = world(lenient(), &[(ENFORCE, "baseline"), (ENFORCE_VERSION, "v1.25")]);
     let template = privileged("x")["spec"].clone();
     for (group, resource, spec) in [
         ("apps", "deployments", json!({"template": {"spec": template}})),
@@ -191,7 +196,7 @@ async fn what_makes_pods_is_warned_of_and_never_refused() {
 
 #[tokio::test]
 async fn an_update_is_looked_at_only_where_a_container_or_an_image_is_new() {
-    let world = world(Settings::default(), &[(ENFORCE, "baseline")]);
+    let world = world(lenient(), &[(ENFORCE, "baseline")]);
     let update = async |new: Value| {
         world.chain.admit(&AdmissionRequest::update(pods(), privileged("web"), new)).await.is_allowed()
     };
@@ -213,7 +218,8 @@ async fn exemptions_and_harmless_subresources_pass() {
         runtime_classes: vec!["kata".into()],
         namespaces: vec![],
     };
-    let settings = Settings { pod_security_exemptions: exemptions, ..Settings::default() };
+    let mut settings = lenient();
+    settings.pod_security.exemptions = exemptions;
     let world = world(settings, &[(ENFORCE, "restricted")]);
     let mut request = AdmissionRequest::create(pods(), privileged("web"));
     request.user.username = "root".into();
@@ -234,7 +240,7 @@ async fn exemptions_and_harmless_subresources_pass() {
 
 #[tokio::test]
 async fn labels_that_cannot_be_followed_are_a_422_and_an_older_flaw_is_left_alone() {
-    let world = world(Settings::default(), &[]);
+    let world = world(lenient(), &[]);
     let namespace =
         |labels: Value| json!({"kind": "Namespace", "metadata": {"name": "shop", "labels": labels}});
     let resource = || GroupVersionResource::new("", "v1", "namespaces");
@@ -254,7 +260,7 @@ async fn labels_that_cannot_be_followed_are_a_422_and_an_older_flaw_is_left_alon
 
 #[tokio::test]
 async fn a_stricter_label_warns_of_the_pods_that_run_already() {
-    let world = world(Settings::default(), &[]);
+    let world = world(lenient(), &[]);
     for name in ["c", "b", "a"] {
         world.cluster.put(Kind::Pod, privileged(name));
     }
@@ -285,8 +291,24 @@ async fn a_stricter_label_warns_of_the_pods_that_run_already() {
 }
 
 #[tokio::test]
-async fn a_namespace_that_is_not_there_is_a_500() {
+async fn a_namespace_without_labels_is_held_to_baseline_unless_the_cluster_needs_it() {
     let world = world(Settings::default(), &[]);
+    world.cluster.add_namespace("kube-system", &[]);
+    let outcome = create(&world, privileged("web")).await;
+    assert_eq!(
+        outcome.deny_reason().unwrap(),
+        format!("pods \"web\" is forbidden: violates PodSecurity \"baseline:latest\": {PRIVILEGED}")
+    );
+    let mut proxy = privileged("proxy");
+    proxy["metadata"]["namespace"] = json!("kube-system");
+    let outcome = create(&world, proxy).await;
+    assert!(outcome.is_allowed());
+    assert_eq!(outcome.annotations["pod-security.kubernetes.io/enforce-policy"], "privileged:latest");
+}
+
+#[tokio::test]
+async fn a_namespace_that_is_not_there_is_a_500() {
+    let world = world(lenient(), &[]);
     let mut request = AdmissionRequest::create(pods(), privileged("web"));
     request.namespace = "gone".into();
     request.operation = Operation::Update;

@@ -8,10 +8,11 @@ mod state;
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use ::admission::{
-    AdmissionChain, AdmissionRequest, Denial, GroupVersionKind, GroupVersionResource, Operation, Outcome,
+    AdmissionChain, AdmissionRequest, Decision, Denial, GroupVersionKind, GroupVersionResource, Operation,
     UserInfo as AdmissionUser, Verdict,
 };
 use async_trait::async_trait;
+use serde_json::Value;
 use uuid::Uuid;
 
 use self::state::noting_outages;
@@ -20,10 +21,12 @@ use super::{
     object::Object,
     registry::{Edit, Target},
     request::RequestInfo,
+    resources::Subresource,
     schema::{decode, defaults},
     status::{Cause, Details, Status},
     user::UserInfo,
 };
+use crate::metrics;
 
 /// What decides over changes, and what that has charged.
 #[derive(Clone, Debug)]
@@ -32,6 +35,16 @@ pub struct Gate {
     pub chain: Arc<AdmissionChain>,
     /// What is charged for requests on their way.
     pub charges: Charges,
+}
+
+impl Gate {
+    /// A gate, whose controllers are in the metrics from here on, whether or not they are ever called.
+    pub fn new(chain: AdmissionChain, charges: Charges) -> Self {
+        for controller in chain.controllers() {
+            metrics::admission_controller(controller.name);
+        }
+        Self { chain: Arc::new(chain), charges }
+    }
 }
 
 /// The code of a write whose answer was lost: it may have happened.
@@ -51,6 +64,8 @@ pub struct Hearing<'r> {
     pub warnings: Vec<String>,
     /// What the chain tells the audit.
     pub annotations: BTreeMap<String, String>,
+    /// What each controller decided, when it was asked last.
+    pub decisions: Vec<Decision>,
 }
 
 impl<'r> Hearing<'r> {
@@ -62,8 +77,8 @@ impl<'r> Hearing<'r> {
         user: &'r UserInfo,
         is_dry_run: bool,
     ) -> Self {
-        let (warnings, annotations) = (Vec::new(), BTreeMap::new());
-        Self { gate, info, target, user, is_dry_run, open: None, warnings, annotations }
+        let (warnings, annotations, decisions) = (Vec::new(), BTreeMap::new(), Vec::new());
+        Self { gate, info, target, user, is_dry_run, open: None, warnings, annotations, decisions }
     }
 
     /// What became of the object. What was charged for one that is not stored is given back.
@@ -112,8 +127,9 @@ impl<'r> Hearing<'r> {
         }
         let request = self.request(operation, object, old);
         self.open = Some(request.uid.clone());
-        let (outcome, away) = noting_outages(self.gate.chain.admit(&request)).await;
-        self.annotations.extend(outcome.annotations.clone());
+        let (mut outcome, away) = noting_outages(self.gate.chain.admit(&request)).await;
+        metrics::admission(request.operation, &outcome.decisions);
+        self.annotations.extend(std::mem::take(&mut outcome.annotations));
         for warning in &outcome.warnings {
             if !self.warnings.contains(warning) {
                 self.warnings.push(warning.clone());
@@ -124,27 +140,35 @@ impl<'r> Hearing<'r> {
                 tracing::error!(controller = decision.controller, why, "an admission controller failed");
             }
         }
-        match outcome.denial {
-            Some(denial) => Err(away.unwrap_or_else(|| refusal(denial))),
-            None => self.object(outcome),
+        let is_changed = outcome.decisions.iter().any(|d| matches!(d.verdict, Verdict::Patched(_)));
+        self.decisions = outcome.decisions;
+        match (outcome.denial, outcome.object) {
+            (Some(denial), _) => Err(away.unwrap_or_else(|| refusal(denial))),
+            (None, Some(object)) => self.object(object, is_changed).map(Some),
+            (None, None) => Ok(None),
         }
     }
 
     fn request(&self, operation: Operation, object: Option<Object>, old: Option<Object>) -> AdmissionRequest {
         let resource = self.target.resource;
         let value = |object: Object| Arc::new(object.into_value());
-        let name = match (self.info.name.as_str(), &object) {
+        // Who deletes a collection names nothing: each object of it is asked about by its own name.
+        let name = match (self.info.name.as_str(), object.as_ref().or(old.as_ref())) {
             ("", Some(object)) => object.name().to_owned(),
             (name, _) => name.to_owned(),
+        };
+        let (group, version, kind) = match resource.subresource(&self.info.subresource) {
+            Some(below) => (below.group, below.version, below.kind),
+            None => (resource.group, resource.version, resource.kind),
         };
         let is_namespace = resource.group.is_empty() && resource.plural == "namespaces";
         AdmissionRequest {
             uid: Uuid::new_v4().to_string(),
             operation,
             kind: GroupVersionKind {
-                group: resource.group.to_owned(),
-                version: resource.version.to_owned(),
-                kind: resource.kind.to_owned(),
+                group: group.to_owned(),
+                version: version.to_owned(),
+                kind: kind.to_owned(),
             },
             resource: GroupVersionResource::new(resource.group, resource.version, resource.plural),
             subresource: self.info.subresource.clone(),
@@ -165,15 +189,15 @@ impl<'r> Hearing<'r> {
     }
 
     /// The object as the chain leaves it: where something was changed, again in the form of its type.
-    fn object(&self, outcome: Outcome) -> Result<Option<Object>, Status> {
-        let is_changed = outcome.decisions.iter().any(|d| matches!(d.verdict, Verdict::Patched(_)));
-        let Some(value) = outcome.object else { return Ok(None) };
+    fn object(&self, value: Arc<Value>, is_changed: bool) -> Result<Object, Status> {
         let object = Object::new(Arc::unwrap_or_clone(value)).map_err(Status::internal)?;
-        let Some(ty) = self.target.resource.ty().filter(|_| is_changed) else { return Ok(Some(object)) };
+        let resource = self.target.resource;
+        let below = resource.subresource(&self.info.subresource);
+        let ty = below.map_or_else(|| resource.ty(), Subresource::ty);
+        let Some(ty) = ty.filter(|_| is_changed) else { return Ok(object) };
         let mut decoded = decode::value(ty, object.members()).map_err(Status::internal)?;
         defaults::set(ty, &mut decoded.object);
-        let object = Object::new(decoded.object.into()).map_err(Status::internal)?;
-        Ok(Some(object))
+        Object::new(decoded.object.into()).map_err(Status::internal)
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod announced;
 mod change;
+mod decisions;
 mod event;
 mod mode;
 mod opening;

@@ -201,6 +201,19 @@ impl<'c> Call<'c> {
         Hearing::new(self.gate, self.info, self.target(), user, is_dry_run)
     }
 
+    /// Asks admission about what is created and not stored as it is: a question, a token, the end of a Pod.
+    async fn hear(
+        &self,
+        object: Object,
+        trail: &mut Trail,
+        is_dry_run: bool,
+        warnings: &mut Vec<String>,
+    ) -> Result<Object, Status> {
+        let mut hearing = self.hearing(is_dry_run);
+        let heard = hearing.create(object).await;
+        tell(hearing, trail, warnings, heard).await
+    }
+
     /// Changes the object of the URL, through admission and under guard.
     async fn change(
         &self,
@@ -290,12 +303,15 @@ impl<'c> Call<'c> {
             .list(self.resource, self.target().namespace, &selectors, &ListOptions::all(BULK))
             .await?;
         let mut whole = page.clone();
-        let mut page = page;
+        let (mut page, mut warnings) = (page, Vec::new());
         loop {
             for raw in &page.items {
                 let object = super::stored::decode(&raw.value, raw.revision.0).map_err(Status::internal)?;
                 let target =
                     Target { resource: self.resource, namespace: object.namespace(), name: object.name() };
+                let mut hearing = Hearing::new(self.gate, self.info, target, self.guard.user, is_dry_run);
+                let admitted = hearing.delete(&object).await;
+                tell(hearing, trail, &mut warnings, admitted).await?;
                 match self.registry.delete(&target, &options, is_dry_run).await {
                     Ok(_) => {}
                     // Somebody else was faster.
@@ -309,7 +325,7 @@ impl<'c> Call<'c> {
             whole.items.extend(page.items.iter().cloned());
         }
         (whole.continues, whole.remaining) = (None, None);
-        Ok(self.answer(StatusCode::OK, Content::Page(whole), Vec::new()))
+        Ok(self.answer(StatusCode::OK, Content::Page(whole), warnings))
     }
 }
 
@@ -324,7 +340,12 @@ async fn tell<T>(
     for (key, value) in std::mem::take(&mut hearing.annotations) {
         trail.annotate(&key, value);
     }
-    warnings.append(&mut hearing.warnings);
+    trail.decided(&hearing.decisions);
+    for warning in std::mem::take(&mut hearing.warnings) {
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
     outcome
 }
 

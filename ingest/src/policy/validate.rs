@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use manifest::{Violation, nearest};
+use manifest::{Violation, is_subdomain, nearest};
 
 use crate::event::{Level, Stage};
 
@@ -10,9 +10,6 @@ use super::{
     Policy, Resources, Rule, Stages,
     load::{PolicyText, ResourcesText, RuleText},
 };
-
-/// The longest DNS-1123 subdomain.
-const MAX_SUBDOMAIN: usize = 253;
 
 /// The policy, or everything that is wrong with it.
 pub(super) fn policy(text: PolicyText) -> Result<Policy, Vec<Violation>> {
@@ -137,13 +134,4 @@ fn unsupported(name: &str, known: &[&str]) -> String {
 
 fn names<T: fmt::Display>(known: &[T]) -> String {
     known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
-/// RFC 1123: labels of lower-case letters, digits and inner hyphens, joined by dots.
-fn is_subdomain(name: &str) -> bool {
-    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let label = |label: &str| {
-        !label.is_empty() && label.chars().all(inner) && !label.starts_with('-') && !label.ends_with('-')
-    };
-    name.len() <= MAX_SUBDOMAIN && name.split('.').all(label)
 }

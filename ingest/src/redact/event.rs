@@ -31,6 +31,9 @@ static HARMLESS: LazyLock<RegexSet> = LazyLock::new(|| {
 
 const PATCH_ANNOTATION: &str = "patch.webhook.admission.k8s.io/";
 
+/// What each admission controller of the gateway decided.
+const DECISIONS_ANNOTATION: &str = "admission.muniment.io/decisions";
+
 impl Redactor {
     /// The body rule for the resource that the event is about.
     pub(super) fn rule_of(&self, event: &EventView<'_>) -> Option<&BodyRule> {
@@ -112,10 +115,47 @@ impl<'t> Walk<'_, 't> {
             match rule {
                 Some(rule) if renamed => self.remove(member.value, &rule.name, false, Form::Text),
                 Some(rule) if key.starts_with(PATCH_ANNOTATION) => self.patch_annotation(member.value, rule),
+                Some(rule) if &*key == DECISIONS_ANNOTATION => self.decisions(member.value, rule),
                 Some(rule) if !is_servers_own(&key) => {
                     self.remove(member.value, &rule.name, false, Form::Text)
                 }
                 _ => self.any(member.value, Form::Text),
+            }
+        }
+    }
+
+    /// What controllers decided: JSON within a string, `[{"controller":…,"verdict":…,"reason":…,"patch":[…]},…]`.
+    fn decisions(&mut self, value: Json<'t>, rule: &BodyRule) {
+        let Some(decoded) = value.as_str() else {
+            return self.remove(value, &rule.name, false, Form::Text);
+        };
+        match Json::parse_text(&decoded) {
+            Ok(json) if json.kind() == JsonKind::Array => {
+                self.within(value, &decoded, &rule.name, Form::Text, |inner| {
+                    for call in json.elements() {
+                        inner.decision(call, rule);
+                    }
+                });
+            }
+            _ => self.remove(value, &rule.name, false, Form::Text),
+        }
+    }
+
+    fn decision(&mut self, call: Json<'t>, rule: &BodyRule) {
+        if self.redactor.marks.is_object(call) {
+            return;
+        }
+        if call.kind() != JsonKind::Object {
+            return self.remove(call, &rule.name, false, Form::Object);
+        }
+        for member in call.members() {
+            match &*member.name() {
+                "patch" if member.value.kind() == JsonKind::Array => self.json_patch(member.value, rule),
+                "reason" => self.message(member.value, rule),
+                "controller" | "phase" | "round" | "verdict" | "micros" | "patchBytes" | "omitted" => {
+                    self.any(member.value, Form::Object);
+                }
+                _ => self.remove(member.value, &rule.name, false, Form::Object),
             }
         }
     }

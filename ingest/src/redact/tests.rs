@@ -251,6 +251,35 @@ fn admission_annotations_about_secrets_lose_what_may_quote_them() {
 }
 
 #[test]
+fn decisions_about_secrets_stay_without_what_may_quote_them() {
+    let calls = json!([
+        {"controller": "A", "phase": "mutating", "verdict": "patched", "micros": 5, "patch": [
+            {"op": "add", "path": "/data/k", "value": "aHVudGVyMg=="},
+            {"op": "add", "path": "/metadata/labels", "value": {"a": "b"}}]},
+        {"controller": "B", "phase": "validating", "verdict": "denied", "micros": 5, "reason": "no hunter2 here"},
+        {"controller": "C", "phase": "validating", "verdict": "denied", "micros": 5,
+         "reason": "namespaces \"x\" not found"},
+    ]);
+    let redacted = |calls: &Value| {
+        redact(&json!({"objectRef": {"resource": "secrets"}, "annotations": {
+            "admission.muniment.io/decisions": calls.to_string()}}))
+    };
+    let (out, count) = redacted(&calls);
+    let inner = out["annotations"]["admission.muniment.io/decisions"].as_str().unwrap();
+    assert!(!inner.contains("hunter2") && !inner.contains("aHVudGVyMg"), "{inner}");
+    let inner: Value = serde_json::from_str(inner).unwrap();
+    assert_eq!(inner[0]["patch"][0]["value"]["$redacted"]["hmac"], hmac("hunter2"));
+    assert_eq!((&inner[0]["patch"][1], &inner[2]), (&calls[0]["patch"][1], &calls[2]));
+    assert_eq!((count, &inner[1]["verdict"]), (2, &json!("denied")));
+    assert_eq!(redacted(&inner).1, 0, "a second pass changes nothing");
+    for other in [json!({"reason": "hunter2"}), json!(["hunter2", ["hunter2"]]), json!([{"note": "hunter2"}])]
+    {
+        let (out, _) = redacted(&other);
+        assert!(!out.to_string().contains("hunter2"), "{out}");
+    }
+}
+
+#[test]
 fn an_annotation_whose_name_held_a_secret_loses_its_value_too() {
     // Once the name is redacted it no longer tells who wrote the annotation: a second pass must come to the same.
     let key = format!("patch.webhook.{JWT}.k8s.io/x");

@@ -3,9 +3,9 @@
 use std::{fmt::Write, sync::Arc};
 
 use admission::{
-    AdmissionChain, AdmissionRequest, BUILT_IN, GroupVersionResource, MemoryCluster, Outcome,
+    AdmissionChain, AdmissionRequest, BUILT_IN, GroupVersionResource, MemoryCluster, Outcome, Settings,
     pod::{fill_defaults, pod_template},
-    pod_security::Policy,
+    pod_security::{PodSecurityConfiguration, Policy},
 };
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
@@ -16,6 +16,7 @@ use super::manifest::Manifest;
 pub(super) struct Check {
     labels: Vec<(String, String)>,
     namespace: String,
+    settings: Settings,
 }
 
 /// What is to be printed.
@@ -29,13 +30,18 @@ pub(super) struct Report {
 impl Check {
     /// # Errors
     /// When a label of Pod Security has a value that it cannot have.
-    pub(super) fn new(labels: Vec<(String, String)>, namespace: String) -> Result<Self> {
+    pub(super) fn new(
+        labels: Vec<(String, String)>,
+        namespace: String,
+        pod_security: PodSecurityConfiguration,
+    ) -> Result<Self> {
         let find = |name: &str| labels.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         let (_, errors) = Policy::from_labels(find, Policy::default());
         if let Some(error) = errors.first() {
             bail!("--namespace-labels: {error}");
         }
-        Ok(Self { labels, namespace })
+        let settings = Settings { pod_security, ..Settings::default() };
+        Ok(Self { labels, namespace, settings })
     }
 
     /// Checks objects in their order.
@@ -63,7 +69,7 @@ impl Check {
         }
         let others = BUILT_IN.iter().filter(|name| **name != "PodSecurity");
         let others: Vec<_> = others.map(|name| (*name).to_owned()).collect();
-        let chain = AdmissionChain::before(Arc::new(cluster));
+        let chain = AdmissionChain::before(Arc::new(cluster)).with_settings(self.settings.clone());
         // The names are the chain's own, so none of them is unknown to it.
         chain.with_plugins(&[], &others).unwrap_or_default()
     }
@@ -179,13 +185,20 @@ fn shown(object: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use admission::pod_security::Level;
+
     use super::*;
 
     async fn checked(labels: &[(&str, &str)], objects: &[Value]) -> Report {
+        checked_by(Level::Privileged, labels, objects).await
+    }
+
+    async fn checked_by(level: Level, labels: &[(&str, &str)], objects: &[Value]) -> Report {
         let prefix = admission::pod_security::LABEL_PREFIX;
         let labels =
             labels.iter().map(|(key, value)| (format!("{prefix}{key}"), (*value).to_owned())).collect();
-        let check = Check::new(labels, "default".to_owned()).unwrap();
+        let pod_security = PodSecurityConfiguration::without_file(level);
+        let check = Check::new(labels, "default".to_owned(), pod_security).unwrap();
         let manifest = |object: &Value| Manifest { file: "x.yaml".to_owned(), object: object.clone() };
         check.all(&objects.iter().map(manifest).collect::<Vec<_>>()).await
     }
@@ -208,6 +221,19 @@ mod tests {
         );
         assert_eq!((report.refused, report.passed.as_str()), (expected, ""));
         let report = checked(&[], &[pod()]).await;
+        assert_eq!((report.refused.as_str(), report.passed.as_str()), ("", "pod/web passes\n"));
+    }
+
+    #[tokio::test]
+    async fn without_labels_the_default_decides() {
+        let report = checked_by(Level::Baseline, &[], &[pod()]).await;
+        assert!(report.refused.ends_with(VIOLATES), "{report:?}");
+        let mut system = pod();
+        system["metadata"]["namespace"] = json!("kube-system");
+        let report =
+            checked_by(Level::Baseline, &[("enforce", "privileged")], &[pod(), system.clone()]).await;
+        assert_eq!(report.refused, "");
+        let report = checked_by(Level::Restricted, &[], &[system]).await;
         assert_eq!((report.refused.as_str(), report.passed.as_str()), ("", "pod/web passes\n"));
     }
 
@@ -248,7 +274,8 @@ mod tests {
     #[test]
     fn labels_that_cannot_be_followed_are_named() {
         let labels = vec![("pod-security.kubernetes.io/enforce".to_owned(), "strict".to_owned())];
-        let error = Check::new(labels, String::new()).err().unwrap().to_string();
+        let error =
+            Check::new(labels, String::new(), PodSecurityConfiguration::default()).err().unwrap().to_string();
         assert!(error.contains("must be one of privileged, baseline, restricted"), "{error}");
     }
 }

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::{
     Auditor,
+    decisions::{ANNOTATION, Decisions, MAX_PATCH_BYTES},
     event::{Event, ObjectRef, ResponseStatus, agent},
     is_recorded,
     opening::{Opening, Rest},
@@ -39,6 +40,7 @@ pub struct Trail {
     auditor: Auditor,
     event: Event,
     decision: Decision,
+    admission: Decisions,
     opening: Unopened,
 }
 
@@ -86,7 +88,8 @@ impl Auditor {
             stage_timestamp: now,
             annotations: std::collections::BTreeMap::new(),
         };
-        Trail { auditor: self.clone(), event, decision, opening: Unopened::Nothing }
+        let (admission, opening) = (Decisions::default(), Unopened::Nothing);
+        Trail { auditor: self.clone(), event, decision, admission, opening }
     }
 }
 
@@ -121,7 +124,8 @@ impl Trail {
             let bodies =
                 [self.wants_request(), self.wants_response()].iter().filter(|wanted| **wanted).count();
             let event = self.event.to_json().len();
-            let room = 2 * event + CHANGE_BYTES + CLOSING_BYTES + bodies * body;
+            let patches = if self.wants_request() { 2 * MAX_PATCH_BYTES } else { 0 };
+            let room = 2 * event + CHANGE_BYTES + CLOSING_BYTES + patches + bodies * body;
             let hold = self.auditor.journal.hold(2, room)?;
             let event = is_opened.then(|| Box::new(self.event.clone()));
             Unopened::Changing(Arc::new(Opening::new(self.auditor.clone(), self.asked(), event, hold)))
@@ -155,6 +159,11 @@ impl Trail {
     /// Adds an annotation. One that is there already is never overwritten.
     pub fn annotate(&mut self, key: &str, value: impl Into<String>) {
         self.event.annotations.entry(key.to_owned()).or_insert_with(|| value.into());
+    }
+
+    /// What admission controllers decided; what they changed as well where bodies of requests are recorded.
+    pub fn decided(&mut self, decisions: &[::admission::Decision]) {
+        self.admission.add(decisions, self.wants_request());
     }
 
     /// Somebody acts for somebody else.
@@ -280,6 +289,9 @@ impl Trail {
 
     /// The event of a stage, as it is now.
     fn reach(&mut self, stage: Stage) -> Draft {
+        if let Some(decisions) = self.admission.value() {
+            self.annotate(ANNOTATION, decisions);
+        }
         self.event.stage = stage;
         self.event.stage_timestamp = self.auditor.clock.now();
         self.auditor.draft(&self.event, self.event.stage_timestamp)

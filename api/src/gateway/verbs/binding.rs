@@ -26,23 +26,25 @@ impl Call<'_> {
         let validation = FieldValidation::from_query(self.query)?;
         let binding = expected.read(&bytes, self.headers, validation)?.object;
         trail.request_object(&binding);
-        check(&binding)?;
         let pods = resources().get("", "v1", "pods").ok_or_else(Status::no_such_resource)?;
-        let name = if self.info.name.is_empty() { binding.name() } else { &self.info.name };
+        let name = if self.info.name.is_empty() { binding.name() } else { &self.info.name }.to_owned();
         if binding.name() != name {
             return Err(Status::bad_request("name in URL does not match name in Binding object"));
         }
-        let target = Target { resource: pods, namespace: &self.info.namespace, name };
+        let mut warnings = Vec::new();
+        let binding = self.hear(binding, trail, is_dry_run, &mut warnings).await?;
+        check(&binding)?;
+        let target = Target { resource: pods, namespace: &self.info.namespace, name: &name };
         let mut edit = Bind { target, binding: &binding, registry: self.registry };
         self.registry.update(&target, is_dry_run, &mut edit).await?;
-        Ok(self.done())
+        Ok(self.done(warnings))
     }
 
     /// That something was created which is no object.
-    pub(super) fn done(&self) -> Answer {
+    pub(super) fn done(&self, warnings: Vec<String>) -> Answer {
         let mut status = Status::success(Details::default()).with_code(StatusCode::CREATED.as_u16(), "");
         status.details = None;
-        self.answer(StatusCode::CREATED, Content::Status(status), Vec::new())
+        self.answer(StatusCode::CREATED, Content::Status(status), warnings)
     }
 }
 

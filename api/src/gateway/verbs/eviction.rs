@@ -34,21 +34,17 @@ impl Call<'_> {
         if eviction.name() != self.info.name {
             return Err(Status::bad_request("name in URL does not match name in Eviction object"));
         }
-        let options: DeleteOptions = match eviction.at("/deleteOptions") {
-            Some(options) => {
-                serde_json::from_value(options.clone()).map_err(|e| Status::bad_request(e.to_string()))?
-            }
-            None => DeleteOptions::default(),
-        };
-        options.validate()?;
-        let is_dry_run = self.is_dry_run(&options.dry_run)?;
+        let is_dry_run = self.is_dry_run(&options(&eviction)?.dry_run)?;
+        let mut warnings = Vec::new();
+        let eviction = self.hear(eviction, trail, is_dry_run, &mut warnings).await?;
+        let options = options(&eviction)?;
         let target = self.target();
         let pod = self.registry.get(&target).await?;
         if !is_outside_budgets(&pod) {
             self.take_from_budget(&pod, is_dry_run).await?;
         }
         self.registry.delete(&target, &options, is_dry_run).await?;
-        Ok(self.done())
+        Ok(self.done(warnings))
     }
 
     async fn take_from_budget(&self, pod: &Object, is_dry_run: bool) -> Result<(), Status> {
@@ -86,6 +82,18 @@ impl Call<'_> {
         }
         Ok(found)
     }
+}
+
+/// How the Pod is to end.
+fn options(eviction: &Object) -> Result<DeleteOptions, Status> {
+    let options: DeleteOptions = match eviction.at("/deleteOptions") {
+        Some(options) => {
+            serde_json::from_value(options.clone()).map_err(|e| Status::bad_request(e.to_string()))?
+        }
+        None => DeleteOptions::default(),
+    };
+    options.validate()?;
+    Ok(options)
 }
 
 /// What does not run disturbs nobody by its end.

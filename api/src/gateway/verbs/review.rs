@@ -59,8 +59,9 @@ impl Call<'_> {
     }
 
     pub(super) async fn review(&self, body: Body, trail: &mut Trail) -> Result<Answer, Status> {
-        self.is_dry_run(&[])?;
-        let Received { mut object, warnings } = self.receive(body, trail).await?;
+        let is_dry_run = self.is_dry_run(&[])?;
+        let Received { object, mut warnings } = self.receive(body, trail).await?;
+        let mut object = self.hear(object, trail, is_dry_run, &mut warnings).await?;
         let spec = object.at("/spec").map(Spec::deserialize).transpose();
         let spec = spec.map_err(|error| Status::bad_request(error.to_string()))?.unwrap_or_default();
         let status = match self.resource.plural {

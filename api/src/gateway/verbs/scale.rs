@@ -8,8 +8,9 @@ use axum::{
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{Call, change::settle};
+use super::{Call, change::settle, tell};
 use crate::gateway::{
+    admission::Hearing,
     answer::{Answer, Content},
     audit::Trail,
     body::{self, Expected, FieldValidation},
@@ -35,7 +36,7 @@ fn ty() -> Result<TypeId, Status> {
 impl Call<'_> {
     pub(super) async fn scale(&self) -> Result<Answer, Status> {
         let object = self.registry.get(&self.target()).await?;
-        self.scaled(&object)
+        self.scaled(&object, Vec::new())
     }
 
     /// `update` and `patch`.
@@ -54,14 +55,17 @@ impl Call<'_> {
             Wanted::Sent(received.object)
         };
         let target = self.target();
-        let mut edit = SetScale { target, wanted };
-        let outcome = self.registry.update(&target, is_dry_run, &mut edit).await?;
-        self.scaled(&outcome.into_object())
+        let mut hearing = self.hearing(is_dry_run);
+        let mut edit = SetScale { target, wanted, hearing: &mut hearing };
+        let outcome = self.registry.update(&target, is_dry_run, &mut edit).await;
+        let mut warnings = Vec::new();
+        let outcome = tell(hearing, trail, &mut warnings, outcome).await?;
+        self.scaled(&outcome.into_object(), warnings)
     }
 
-    fn scaled(&self, object: &Object) -> Result<Answer, Status> {
+    fn scaled(&self, object: &Object, warnings: Vec<String>) -> Result<Answer, Status> {
         let content = Content::Object(scale_of(self.resource, object)?);
-        let answer = self.answer(StatusCode::OK, content, Vec::new());
+        let answer = self.answer(StatusCode::OK, content, warnings);
         Ok(Answer { ty: Some(ty()?), ..answer })
     }
 }
@@ -94,12 +98,13 @@ enum Wanted {
     Patched(PatchKind, Bytes),
 }
 
-struct SetScale<'s> {
+struct SetScale<'s, 'r> {
     target: Target<'s>,
     wanted: Wanted,
+    hearing: &'s mut Hearing<'r>,
 }
 
-impl SetScale<'_> {
+impl SetScale<'_, '_> {
     fn scale(&self, old: &Object) -> Result<Object, Status> {
         match &self.wanted {
             Wanted::Sent(scale) => Ok(scale.clone()),
@@ -114,7 +119,7 @@ impl SetScale<'_> {
 }
 
 #[async_trait]
-impl Edit for SetScale<'_> {
+impl Edit for SetScale<'_, '_> {
     async fn edit(&mut self, old: &Object) -> Result<Object, Status> {
         let scale = self.scale(old)?;
         if scale.name() != self.target.name {
@@ -124,6 +129,7 @@ impl Edit for SetScale<'_> {
                 self.target.name
             )));
         }
+        let scale = self.hearing.update(&scale_of(self.target.resource, old)?, scale).await?;
         let replicas = scale.at("/spec/replicas").and_then(Value::as_i64).unwrap_or_default();
         if replicas < 0 {
             let message = format!("Invalid value: {replicas}: must be greater than or equal to 0");

@@ -42,8 +42,9 @@ impl Call<'_> {
         let validation = FieldValidation::from_query(self.query)?;
         let bytes = body::read(body).await?;
         let expected = Expected { ty, api_version: "authentication.k8s.io/v1", kind: subresource.kind };
-        let Received { mut object, warnings } = expected.read(&bytes, self.headers, validation)?;
+        let Received { object, mut warnings } = expected.read(&bytes, self.headers, validation)?;
         trail.request_object(&object);
+        let mut object = self.hear(object, trail, is_dry_run, &mut warnings).await?;
         let account = self.registry.get(&self.target()).await?;
         if account.is_deleting() {
             let why = "the service account is being deleted";
