@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use anyhow::{Context, Result, bail};
 use api::{
     access::{Access, uses::Uses},
+    audit_webhook::Webhook,
     gateway::{refusals::Refusals, serve::Gateway},
     health::{Check, Health},
     intake::{Bounds, Intake, delivery::Delivery},
@@ -21,6 +22,7 @@ use api::{
 use index::{Index, IndexOptions, Indexer};
 use ingest::{
     accept::Acceptor,
+    failing::Failing,
     identity::DeploymentKey,
     journal::{Journal, JournalOptions, Pin},
     lag::Lag,
@@ -29,7 +31,7 @@ use ingest::{
     policy::Loaded,
     recorder::{self, Recorder, RecorderOptions, Status},
     redact::{Redactor, RuleSet},
-    relay::{Delivered, Failing},
+    relay::Delivered,
     time::Clock,
     watched::Watched,
 };
@@ -48,6 +50,7 @@ use crate::{
     inputs::Inputs,
     kubeconfig, lag, listener,
     mender::Mender,
+    outputs::{self, Outputs},
     retention::Retention,
     settings::{Ack, Role, Settings},
     supervise::{Phase, Supervisor},
@@ -63,6 +66,8 @@ pub(crate) struct Running {
     pub(crate) url: String,
     /// Whether it serves a Kubernetes API.
     pub(crate) serves_cluster: bool,
+    /// Whether standard output is for audit events alone.
+    pub(crate) is_stdout_taken: bool,
     /// Its journal, to be closed when the tasks have ended.
     pub(crate) journal: Journal,
 }
@@ -96,7 +101,7 @@ struct Parts {
 pub(crate) async fn assemble(settings: Settings, metrics: MetricsPage, clock: Clock) -> Result<Running> {
     exit::usage(check(&settings))?;
     let inputs = exit::usage(Inputs::read(&settings, &clock))?;
-    let Inputs { rules, policy, key, encryption, identities, pod_security } = inputs;
+    let Inputs { rules, policy, key, encryption, webhook, identities, pod_security } = inputs;
     let data = DataFolder::open(&settings.data_dir)?;
     let instance: Arc<str> = data.instance(settings.instance.as_deref())?.into();
     let tls = listener::tls(&settings, data.path(), &clock)?;
@@ -109,6 +114,7 @@ pub(crate) async fn assemble(settings: Settings, metrics: MetricsPage, clock: Cl
     };
     let mut parts = Parts::open(settings, clock, &data, instance).await?;
     parts.watch_journal();
+    parts.outputs(webhook).await?;
     parts.engines(&key).start().await?;
     let tokens = parts.tokens().await?;
     let redactors = redactors(rules, &key);
@@ -133,7 +139,9 @@ pub(crate) async fn assemble(settings: Settings, metrics: MetricsPage, clock: Cl
         kubeconfig::write(data.path(), &url, &parts.settings)?;
     }
     data.publish(&ServerFile { url: url.clone(), pid: std::process::id() })?;
-    Ok(Running { supervisor: parts.supervisor, data, url, serves_cluster, journal: parts.journal })
+    let is_stdout_taken = outputs::is_stdout_taken(&parts.settings);
+    let (supervisor, journal) = (parts.supervisor, parts.journal);
+    Ok(Running { supervisor, data, url, serves_cluster, is_stdout_taken, journal })
 }
 
 fn check(settings: &Settings) -> Result<()> {
@@ -148,6 +156,11 @@ fn check(settings: &Settings) -> Result<()> {
     if split && (settings.kafka.is_none() || settings.postgres.is_none()) {
         bail!(
             "roles can be split only with --kafka and --postgres; without them one process runs all of them"
+        );
+    }
+    if settings.outputs.are_set() && !settings.runs(Role::Gateway) {
+        bail!(
+            "--audit-log-path and --audit-webhook-config-file are for the events of the gateway, and need the role gateway"
         );
     }
     if settings.runs(Role::Query) && !settings.runs(Role::Indexer) {
@@ -239,6 +252,19 @@ impl Parts {
             Ok(())
         });
         Ok(tokens)
+    }
+
+    /// Where audit events go besides the pipeline.
+    async fn outputs(&mut self, webhook: Option<Webhook>) -> Result<()> {
+        let outputs = Outputs {
+            settings: &self.settings,
+            data: &self.data,
+            clock: self.clock.clone(),
+            journal: self.journal.clone(),
+            supervisor: &mut self.supervisor,
+            checks: &mut self.checks,
+        };
+        outputs.start(webhook).await
     }
 
     /// Watches the journal, whose failure ends the process whatever else it runs.

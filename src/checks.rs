@@ -11,12 +11,12 @@ use api::{
 use async_trait::async_trait;
 use index::Index;
 use ingest::{
+    failing::Failing,
     journal::{Journal, State},
     lag::Lag,
     ledger::Ledger,
     log::Log,
     recorder::Status,
-    relay::Failing,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use api::{later::Later, tokens::store::Store};
 use index::Indexer;
 use ingest::{
+    failing::Failing,
     identity::KeyCheck,
     journal::Journal,
     ledger::{Ledger, PostgresLedger, SqliteLedger},
@@ -15,7 +16,7 @@ use ingest::{
         local::LocalLog,
     },
     recorder,
-    relay::{self, Delivered, Failing, Relay},
+    relay::{self, Delivered, Relay},
 };
 use tokio::sync::watch;
 

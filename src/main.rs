@@ -28,6 +28,7 @@ mod kubeconfig;
 mod lag;
 mod listener;
 mod mender;
+mod outputs;
 mod retention;
 mod settings;
 mod supervise;

@@ -8,9 +8,12 @@ use ingest::log::kafka::KafkaOptions;
 
 mod access;
 mod controllers;
+mod outputs;
 mod pod_security;
 
-pub(crate) use self::{access::AccessSettings, controllers::enabled, pod_security::PodSecurityArgs};
+pub(crate) use self::{
+    access::AccessSettings, controllers::enabled, outputs::OutputSettings, pod_security::PodSecurityArgs,
+};
 
 /// A part of the pipeline that a process can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -156,6 +159,9 @@ pub(crate) struct Settings {
     /// What requests of the gateway wait for
     #[arg(long, value_name = "MODE", value_enum, default_value = "strict")]
     pub(crate) audit_mode: AuditMode,
+    /// Where audit events go besides the pipeline
+    #[command(flatten)]
+    pub(crate) outputs: OutputSettings,
     /// Certificate chain in PEM; by default a self-signed one is made
     #[arg(long, value_name = "FILE", requires = "tls_private_key_file")]
     pub(crate) tls_cert_file: Option<PathBuf>,

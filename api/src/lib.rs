@@ -3,6 +3,7 @@
 
 pub mod access;
 mod asked;
+pub mod audit_webhook;
 pub mod cluster;
 pub mod completeness;
 mod connections;
@@ -15,6 +16,7 @@ pub mod health;
 pub mod histogram;
 pub mod intake;
 pub mod keys;
+pub mod kubeconfig;
 pub mod later;
 pub mod metrics;
 pub mod prometheus;

@@ -13,6 +13,7 @@ mod faulty;
 #[cfg(test)]
 mod full_disk;
 mod hold;
+mod keep;
 mod open;
 mod pin;
 mod queue;
@@ -42,6 +43,7 @@ use uuid::Uuid;
 pub use self::{
     append::{AppendError, Receipt, Written},
     hold::Hold,
+    keep::Keeper,
     open::{DEFAULT_MAX_BYTES, JournalOptions, Lost, OpenError, Opened, Torn},
     pin::Pin,
     read::{Entry, ReadError},
@@ -81,12 +83,11 @@ pub struct Journal(Arc<Inner>);
 
 struct Inner {
     shared: Arc<Shared>,
-    storage: Arc<dyn Storage>,
+    /// Whoever has this has the folder locked.
+    _storage: Arc<dyn Storage>,
     boot: Boot,
     max_bytes: u64,
     writer: Mutex<Option<JoinHandle<()>>>,
-    /// Held while segments are removed: two releases at once would take each other's.
-    releasing: Mutex<()>,
 }
 
 impl Journal {
@@ -114,10 +115,11 @@ impl Journal {
         let (catalog, opened) = scan::scan(&*storage, accept_gap)?;
         opened.report();
         let boot = new_boot(&clock, opened.previous);
-        let shared = Arc::new(Shared::new(catalog));
+        let shared = Arc::new(Shared::new(catalog, Arc::downgrade(&storage)));
         let mut writer = Writer {
             shared: shared.clone(),
             tail: Tail::new(storage.clone(), shared.clone(), segment_bytes),
+            max_bytes,
             boot,
             last: Seq(0),
             next: opened.next,
@@ -139,8 +141,8 @@ impl Journal {
         }
         let thread = std::thread::Builder::new().name("journal".into());
         let thread = thread.spawn(move || writer.run()).map_err(OpenError::Thread)?;
-        let (writer, releasing) = (Mutex::new(Some(thread)), Mutex::default());
-        let inner = Inner { shared, storage, boot, max_bytes, writer, releasing };
+        let writer = Mutex::new(Some(thread));
+        let inner = Inner { shared, _storage: storage, boot, max_bytes, writer };
         Ok((Self(Arc::new(inner)), opened))
     }
 
@@ -177,9 +179,9 @@ impl Journal {
         self.push(Items::Records(records), bytes, 0).await?.durable().await
     }
 
-    /// Bytes that may be added to what is on the disk.
+    /// Bytes that may be added to what is on the disk. What stays for keepers only gives way to them.
     fn limit(&self) -> u64 {
-        self.0.max_bytes.saturating_sub(self.0.shared.catalog().bytes())
+        self.0.max_bytes.saturating_sub(self.0.shared.catalog().needed_bytes())
     }
 
     /// Queues records of `bytes`, of which `held` were promised to them.
@@ -221,24 +223,11 @@ impl Journal {
     }
 
     /// Allows everything before `to` to be forgotten: whole segments are removed, oldest first. What is pinned stays,
-    /// and everything after it.
+    /// and everything after it; so does what a [`Keeper`] still wants, as long as nobody needs its place.
     ///
     /// Removes files: call it where blocking is allowed. What cannot be removed is kept and tried again at the next call.
     pub fn release(&self, to: Offset) {
-        let removed = self.0.releasing.lock().unwrap_or_else(PoisonError::into_inner);
-        let to = self.0.shared.pins.first().map_or(to, |pinned| pinned.min(to));
-        let oldest = || self.0.shared.catalog().before(to).map(|s| segment::name(s.first));
-        while let Some(file) = oldest() {
-            let storage = &self.0.storage;
-            // Durable one by one, so that after a crash no hole is found between what is left.
-            if let Err(e) = storage.remove(&file).and_then(|()| storage.sync()) {
-                warn!(error = %e, file, "a released journal segment cannot be removed");
-                return;
-            }
-            self.0.shared.catalog().segments.pop_front();
-        }
-        drop(removed);
-        crate::metrics::journal_bytes(self.0.shared.catalog().bytes());
+        self.0.shared.release(to);
     }
 
     /// The journal in numbers, now.
@@ -246,11 +235,11 @@ impl Journal {
         let Inner { shared, max_bytes, .. } = &*self.0;
         let queued_bytes = shared.queue.bytes();
         let catalog = shared.catalog();
-        let bytes = catalog.bytes();
+        let (bytes, needed) = (catalog.bytes(), catalog.needed_bytes());
         let state = match () {
             () if shared.ended.is_cancelled() => State::Ended,
             () if shared.no_space() => State::NoSpace,
-            () if bytes + queued_bytes + OVERHEAD_BYTES > *max_bytes => State::Full,
+            () if needed + queued_bytes + OVERHEAD_BYTES > *max_bytes => State::Full,
             () => State::Writable,
         };
         let (segments, first, next) = (catalog.segments.len(), catalog.first(), catalog.next);

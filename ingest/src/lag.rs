@@ -1,11 +1,23 @@
 //! How far a reader is behind a log, in records and in seconds.
 
-use std::{collections::VecDeque, time::Duration, time::Instant};
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    time::{Duration, Instant},
+};
 
-use crate::log::Positions;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::{
+    journal::Journal,
+    log::{Offset, Positions},
+};
 
 /// Ends of the log that are remembered: at one in two seconds, beyond an hour behind the hour is what is said.
 const MAX_SAMPLES: usize = 1_800;
+
+/// How often a reader of the journal is measured, and so how exact the seconds are. It costs two looks at memory.
+const EVERY: Duration = Duration::from_secs(1);
 
 /// How far behind a reader is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +61,24 @@ impl Ends {
     }
 }
 
+/// Measures for ever how far whoever goes on at `next` is behind the journal.
+pub(crate) async fn of_journal(
+    journal: Journal,
+    next: impl Fn() -> Offset,
+    tell: impl Fn(Lag),
+) -> Infallible {
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let at = |offset| Positions::from([(0, offset)]);
+    let mut seen = Ends::default();
+    loop {
+        ticks.tick().await;
+        // Read first: what is passed in between is no lag.
+        let end = journal.bounds().end;
+        tell(seen.measure(at(end), &at(next()), Instant::now()));
+    }
+}
+
 fn missing(ends: &Positions, reached: &Positions) -> u64 {
     ends.iter().map(|(p, end)| end.0.saturating_sub(reached.get(p).map_or(0, |at| at.0))).sum()
 }
@@ -56,7 +86,6 @@ fn missing(ends: &Positions, reached: &Positions) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::Offset;
 
     fn at(offset: u64) -> Positions {
         Positions::from([(0, Offset(offset))])

@@ -4,6 +4,7 @@
 
 pub mod accept;
 pub mod event;
+pub mod failing;
 pub mod from_file;
 pub mod identity;
 pub mod journal;
@@ -11,7 +12,9 @@ pub mod json;
 pub mod lag;
 pub mod ledger;
 pub mod log;
+pub mod logger;
 pub mod metrics;
+pub mod output;
 pub mod pipeline;
 pub mod policy;
 pub mod ranges;
@@ -19,11 +22,15 @@ pub mod record;
 pub mod recorder;
 pub mod redact;
 pub mod relay;
+mod replace;
 pub mod retry;
 pub mod split;
 pub mod time;
 pub mod watched;
 
+#[cfg(test)]
+#[path = "../../tests/support/mounted.rs"]
+mod mounted;
 #[cfg(test)]
 #[path = "../../tests/support/skipped.rs"]
 mod skipped;

@@ -23,6 +23,12 @@ const HELD: &str = "muniment_journal_bytes";
 const DELIVERED: &str = "muniment_delivered_records_total";
 const RELAY_LAG: &str = "muniment_relay_lag_records";
 const RELAY_LAG_SECONDS: &str = "muniment_relay_lag_seconds";
+const OUTPUT_EVENTS: &str = "muniment_output_events_total";
+const OUTPUT_FAILURES: &str = "muniment_output_failures_total";
+const OUTPUT_REFUSED: &str = "muniment_output_refused_events_total";
+const OUTPUT_GAPS: &str = "muniment_output_gaps_total";
+const OUTPUT_LAG: &str = "muniment_output_lag_records";
+const OUTPUT_LAG_SECONDS: &str = "muniment_output_lag_seconds";
 
 /// Says what the metrics mean, to whoever exports them.
 pub fn describe() {
@@ -58,6 +64,24 @@ pub fn describe() {
         RELAY_LAG_SECONDS,
         Unit::Seconds,
         "How long the oldest record of the journal that is not in the log has been there"
+    );
+    describe_counter!(OUTPUT_EVENTS, Unit::Count, "Events that an output has, by output");
+    describe_counter!(OUTPUT_FAILURES, Unit::Count, "Tries that an output did not take, by output");
+    describe_counter!(OUTPUT_REFUSED, Unit::Count, "Events that an output refuses for good, by output");
+    describe_counter!(
+        OUTPUT_GAPS,
+        Unit::Count,
+        "Ranges of the journal that an output does not get, by output"
+    );
+    describe_gauge!(
+        OUTPUT_LAG,
+        Unit::Count,
+        "Records of the journal that an output has not passed, by output"
+    );
+    describe_gauge!(
+        OUTPUT_LAG_SECONDS,
+        Unit::Seconds,
+        "How long the oldest record of the journal that an output has not passed has been there, by output"
     );
 }
 
@@ -116,4 +140,30 @@ pub(crate) fn relayed(records: usize) {
 pub(crate) fn relay_lag(lag: Lag) {
     gauge!(RELAY_LAG).set(lag.records as f64);
     gauge!(RELAY_LAG_SECONDS).set(lag.behind.as_secs_f64());
+}
+
+/// An output has these events.
+pub(crate) fn output_events(output: &'static str, events: usize) {
+    counter!(OUTPUT_EVENTS, "output" => output).increment(events as u64);
+}
+
+/// An output did not take what it was given.
+pub(crate) fn output_failed(output: &'static str) {
+    counter!(OUTPUT_FAILURES, "output" => output).increment(1);
+}
+
+/// An output refuses these events for good.
+pub(crate) fn output_refused(output: &'static str, events: usize) {
+    counter!(OUTPUT_REFUSED, "output" => output).increment(events as u64);
+}
+
+/// An output does not get a range of the journal.
+pub(crate) fn output_gap(output: &'static str) {
+    counter!(OUTPUT_GAPS, "output" => output).increment(1);
+}
+
+/// How far an output is behind the journal.
+pub(crate) fn output_lag(output: &'static str, lag: Lag) {
+    gauge!(OUTPUT_LAG, "output" => output).set(lag.records as f64);
+    gauge!(OUTPUT_LAG_SECONDS, "output" => output).set(lag.behind.as_secs_f64());
 }

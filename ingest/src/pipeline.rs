@@ -218,6 +218,17 @@ pub enum Fact {
         /// How often it may be.
         limit: u64,
     },
+    /// An output of audit events does not get some of them.
+    OutputGap {
+        /// Which output: `audit-log` or `audit-webhook`.
+        output: String,
+        /// The first place in this instance's journal that it passes over.
+        first: u64,
+        /// The last one. Not everything between them is an event for the output.
+        last: u64,
+        /// Why.
+        reason: String,
+    },
     /// The log is not the one that was read before.
     LogRecreated {
         /// The log before.
@@ -346,6 +357,9 @@ impl fmt::Display for Fact {
             Self::KeyWorn { key, writes, limit, .. } => {
                 write!(f, "{writes} of the {limit} uses of key {key} are taken: replace it soon")
             }
+            Self::OutputGap { output, first, last, reason } => {
+                write!(f, "the output {output} passes over {first} to {last} of the journal: {reason}")
+            }
             Self::LogRecreated { old, new } => write!(f, "the log {old} was replaced by {new}"),
         }
     }
@@ -418,6 +432,7 @@ mod tests {
             Fact::PolicyChanged { old: None, new: "aa".into() },
             Fact::RulesChanged { old: Some("aa".into()), new: "bb".into() },
             Fact::Retention { days: vec!["2026-01-01".into()] },
+            Fact::OutputGap { output: "audit-log".into(), first: 3, last: 9, reason: "full".into() },
             Fact::LogRecreated { old: LogId("x".into()), new: LogId("y".into()) },
             Fact::EncryptionConfigured { hash: "aa".into() },
             Fact::EncryptionRefused { reason: "no key".into() },

@@ -37,6 +37,11 @@ impl RecordId {
     pub const fn day(self) -> Day {
         Timestamp::from_micros((self.0.as_u128() >> 80) as i64 * 1_000).day()
     }
+
+    /// Whether the record was written by Muniment itself, and not received: [`own_id`](crate::identity::own_id) made it.
+    pub const fn is_own(self) -> bool {
+        self.0.get_version_num() == 7
+    }
 }
 
 impl fmt::Display for RecordId {

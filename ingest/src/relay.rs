@@ -4,9 +4,7 @@
 //! the ledger removes the duplicates. With a log that keeps one replica only, the journal keeps a record until the
 //! recorders have published a position behind it.
 
-mod failing;
 mod held;
-mod lag;
 
 use std::{convert::Infallible, ops::Range, sync::Arc, time::Duration};
 
@@ -14,10 +12,11 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-pub use self::failing::Failing;
-use self::{failing::Tries, held::Held};
+use self::held::Held;
 use crate::{
+    failing::{Failing, Tries},
     journal::{Entry, Journal, ReadError},
+    lag,
     log::{Log, LogError, LogId, Offset, Poison, Positions, Safety},
     metrics,
     record::Record,
@@ -81,7 +80,11 @@ enum Patience {
 /// Measures how far a log that has not answered yet is behind the journal, for as long as this is polled.
 pub async fn measure_lag(journal: Journal) -> Infallible {
     let nothing = watch::Sender::new(Delivered::nothing_of(&journal));
-    lag::watch(journal, nothing.subscribe()).await
+    lag_of(journal, nothing.subscribe()).await
+}
+
+async fn lag_of(journal: Journal, delivered: watch::Receiver<Delivered>) -> Infallible {
+    lag::of_journal(journal, || delivered.borrow().next, metrics::relay_lag).await
 }
 
 /// Moves records from a journal to a log.
@@ -131,7 +134,7 @@ impl Relay {
     /// # Errors
     /// See [`RelayError`].
     pub async fn run(self, cancel: CancellationToken) -> Result<(), RelayError> {
-        let lag = lag::watch(self.journal.clone(), self.delivered());
+        let lag = lag_of(self.journal.clone(), self.delivered());
         tokio::select! {
             ended = self.relay(cancel) => ended,
             never = lag => match never {},

@@ -51,12 +51,15 @@ async fn serve(running: Running, grace: Grace) -> Result<()> {
 fn announce(running: &Running) -> Result<()> {
     let data = running.data.path();
     let token_file = data.join("client.token");
-    let mut out = std::io::stdout().lock();
+    // What stands on standard output beside audit events would break whoever reads them.
+    let (mut stdout, mut stderr) = (std::io::stdout(), std::io::stderr());
+    let is_terminal = !running.is_stdout_taken && stdout.is_terminal();
+    let out: &mut dyn Write = if running.is_stdout_taken { &mut stderr } else { &mut stdout };
     writeln!(out, "muniment is running\n")?;
     writeln!(out, "  URL          {}", running.url)?;
     writeln!(out, "  data folder  {}", data.display())?;
     writeln!(out, "  token        {}", token_file.display())?;
-    if running.data.is_fresh() && out.is_terminal() {
+    if running.data.is_fresh() && is_terminal {
         let token = std::fs::read_to_string(&token_file).unwrap_or_default();
         writeln!(out, "               {} (shown this once)", token.trim())?;
     }

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, io, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{block, segment, storage::StorageFile};
+use super::{block, keep::Keep, segment, storage::StorageFile};
 use crate::log::Offset;
 
 /// Most bytes that one read takes from a file, unless its first block alone is larger.
@@ -37,6 +37,8 @@ pub(super) struct Catalog {
     pub(super) segments: VecDeque<Segment>,
     /// The offset after the last durable record.
     pub(super) next: Offset,
+    /// What of it may be forgotten, and who wants it.
+    pub(super) keep: Keep,
 }
 
 /// A range of a file that holds whole blocks.

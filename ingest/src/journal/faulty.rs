@@ -395,8 +395,10 @@ async fn a_full_disk_takes_nothing_until_there_is_room_and_does_not_claim_otherw
 #[test]
 fn looking_for_room_looks_for_a_whole_segment() {
     let disk = Disk::new(1);
-    let shared = Arc::new(Shared::new(scan::scan(&disk, false).unwrap().0));
-    let mut tail = Tail::new(Arc::new(disk.clone()), shared, SEGMENT);
+    let catalog = scan::scan(&disk, false).unwrap().0;
+    let storage: Arc<dyn Storage> = Arc::new(disk.clone());
+    let shared = Arc::new(Shared::new(catalog, Arc::downgrade(&storage)));
+    let mut tail = Tail::new(storage, shared, SEGMENT);
     let header = segment::Header { first: Offset(0), previous: None };
     disk.set_free(SEGMENT - 1);
     for _ in 0..3 {

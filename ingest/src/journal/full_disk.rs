@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -13,7 +13,7 @@ use super::{
     tests::{drafts, events, options},
     *,
 };
-use crate::skipped::skipped;
+use crate::{mounted::Mounted, skipped::skipped};
 
 const MEBIBYTE: u64 = 1024 * 1024;
 
@@ -53,25 +53,6 @@ async fn fill_and_recover(dir: &Path, make_room: impl FnOnce()) {
     let (journal, opened) = open();
     assert_eq!((opened.torn, opened.lost), (None, vec![]));
     assert_eq!(events(&journal).await, acknowledged);
-}
-
-/// A file system in memory, unmounted when dropped.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    fn new(folder: &Path, bytes: u64) -> Option<Self> {
-        let size = format!("size={bytes}");
-        let mount =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "muniment-test"]).arg(folder).status();
-        mount.is_ok_and(|status| status.success()).then(|| Self(folder.to_owned()))
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg(&self.0).status();
-        assert!(unmounted.is_ok_and(|status| status.success()), "{} stays mounted", self.0.display());
-    }
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use std::{collections::VecDeque, io};
 use super::{
     Lost, OpenError, Opened, Torn, block,
     catalog::{Catalog, Place, Segment},
+    keep::Keep,
     segment::{self, NotHeader},
     storage::{Storage, StorageFile},
 };
@@ -25,7 +26,7 @@ pub(super) fn scan(storage: &dyn Storage, accept_gap: bool) -> Result<(Catalog, 
     scan.make_the_end_durable()?;
     let Scan { segments, next, mut opened, .. } = scan;
     opened.next = next;
-    Ok((Catalog { segments, next }, opened))
+    Ok((Catalog { segments, next, keep: Keep::default() }, opened))
 }
 
 fn list(storage: &dyn Storage) -> Result<Vec<Offset>, OpenError> {

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -17,6 +17,7 @@ use super::{
     pin::Pins,
     queue::{Next, Queue},
     segment,
+    storage::Storage,
 };
 use crate::log::Offset;
 
@@ -25,18 +26,24 @@ pub(super) struct Shared {
     pub(super) queue: Queue,
     pub(super) catalog: Mutex<Catalog>,
     pub(super) pins: Pins,
+    /// Gone with the last handle of the journal, so that nothing else keeps the folder locked.
+    pub(super) storage: Weak<dyn Storage>,
+    /// Held while segments are removed: two at once would take each other's.
+    pub(super) removing: Mutex<()>,
     pub(super) next: watch::Sender<Offset>,
     pub(super) no_space: AtomicBool,
     pub(super) ended: CancellationToken,
 }
 
 impl Shared {
-    pub(super) fn new(catalog: Catalog) -> Self {
+    pub(super) fn new(catalog: Catalog, storage: Weak<dyn Storage>) -> Self {
         Self {
             queue: Queue::new(),
             next: watch::Sender::new(catalog.next),
             catalog: Mutex::new(catalog),
             pins: Pins::default(),
+            storage,
+            removing: Mutex::default(),
             no_space: AtomicBool::new(false),
             ended: CancellationToken::new(),
         }

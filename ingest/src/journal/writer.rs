@@ -32,6 +32,8 @@ const IDLE: Duration = Duration::from_secs(3600);
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) tail: Tail,
+    /// Bytes that the journal may hold.
+    pub(super) max_bytes: u64,
     pub(super) boot: Boot,
     /// The last number given in this boot.
     pub(super) last: Seq,
@@ -197,7 +199,13 @@ impl Writer {
             payload: (self.buffer.len() - block::HEADER) as u32,
         };
         header.seal(&mut self.buffer);
-        let (at, took) = self.tail.write(&self.buffer, self.segment())?;
+        self.shared.make_room(header.len(), self.max_bytes);
+        let (at, took) = match self.tail.write(&self.buffer, self.segment()) {
+            Err(WriteError::NoSpace) if self.shared.forget_kept() => {
+                self.tail.write(&self.buffer, self.segment())?
+            }
+            written => written?,
+        };
         self.next = header.end();
         self.last = header.last();
         self.previous = Some(Previous { boot: self.boot, last_seq: self.last });
@@ -216,7 +224,10 @@ impl Writer {
     /// Looks whether there is room, and writes what comes first in the boot if it is still to be written.
     fn probe(&mut self) -> Result<(), WriteError> {
         self.write_lead()?;
-        self.tail.probe(self.segment())
+        match self.tail.probe(self.segment()) {
+            Err(WriteError::NoSpace) if self.shared.forget_kept() => self.tail.probe(self.segment()),
+            probed => probed,
+        }
     }
 }
 

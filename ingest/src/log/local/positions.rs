@@ -1,16 +1,14 @@
 //! What groups published of the local log, in a small file that is replaced whole.
 
-use std::{
-    collections::BTreeMap,
-    fs::{self, File},
-    io::{self, Write},
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fs, io, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::log::{LogId, Offset, Poison};
+use crate::{
+    log::{LogId, Offset, Poison},
+    replace::replace,
+};
 
 /// The published positions and where they are kept.
 pub(super) struct Published {
@@ -88,15 +86,4 @@ impl Published {
         replace(&file, &kept)?;
         Ok(file)
     }
-}
-
-/// Replaces the file by one with these bytes, all or nothing, and returns when that is durable.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = File::create(&new)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
 }

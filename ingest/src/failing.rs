@@ -1,12 +1,15 @@
-//! Whether the log answers the relay, for those who watch over it.
+//! Whether what is written to takes what it is given, for those who watch over it.
 
-use std::time::{Duration, Instant};
+use std::{
+    error::Error,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::watch;
 
-use crate::{log::LogError, retry::chain};
+use crate::retry::chain;
 
-/// The log does not answer, or refuses. What is journaled waits; nothing is lost.
+/// A log or an output does not answer, or refuses. What is journaled waits.
 #[derive(Clone, Debug)]
 pub struct Failing {
     /// What the latest try said.
@@ -23,22 +26,22 @@ impl Failing {
 
 /// Notes how each try went.
 #[derive(Clone, Debug)]
-pub(super) struct Tries(watch::Sender<Option<Failing>>);
+pub(crate) struct Tries(watch::Sender<Option<Failing>>);
 
 impl Tries {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(watch::Sender::new(None))
     }
 
-    pub(super) fn follow(&self) -> watch::Receiver<Option<Failing>> {
+    pub(crate) fn follow(&self) -> watch::Receiver<Option<Failing>> {
         self.0.subscribe()
     }
 
     /// Waits for a try and notes how it went.
-    pub(super) async fn note<T>(
+    pub(crate) async fn note<T, E: Error + 'static>(
         &self,
-        attempt: impl Future<Output = Result<T, LogError>>,
-    ) -> Result<T, LogError> {
+        attempt: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         let tried = attempt.await;
         match &tried {
             Ok(_) => {
