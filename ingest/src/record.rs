@@ -28,11 +28,6 @@ impl RecordId {
         Self(Uuid::from_u128((at.millis() as u128 & 0xffff_ffff_ffff) << 80))
     }
 
-    /// Whether it is the id of a record that we wrote ourselves: others are computed from what was received.
-    pub fn is_own(self) -> bool {
-        self.0.get_version_num() == 7
-    }
-
     /// The UTC day that the record is filed under.
     pub const fn day(self) -> Day {
         Timestamp::from_micros((self.0.as_u128() >> 80) as i64 * 1_000).day()

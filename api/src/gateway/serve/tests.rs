@@ -153,11 +153,17 @@ impl Harness {
         let registry = Registry::new(Arc::new(store), clock.clone());
         let door = door(&registry, &journal, folder.path(), &clock);
         let charges = Charges::new(registry.clone());
-        let state = StoredState::new(registry.clone(), charges.clone());
+        let state = StoredState::new(registry.clone(), charges.clone(), watch::channel(None).1);
         let chain = AdmissionChain::before(Arc::new(state));
-        // Namespaces are not asked for: their keys are not what these tests are about.
-        let off = ["NamespaceLifecycle", "ServiceAccount", "ResourceQuota", "LimitRanger"].map(str::to_owned);
-        let gate = Gate { chain: Arc::new(chain.with_plugins(&[], &off).unwrap()), charges };
+        // Nothing else is read from the store: its keys are not what these tests are about.
+        let off = [
+            "NamespaceLifecycle",
+            "ServiceAccount",
+            "ResourceQuota",
+            "LimitRanger",
+            "ValidatingAdmissionPolicy",
+        ];
+        let gate = Gate::new(chain.with_plugins(&[], &off.map(str::to_owned)).unwrap(), charges);
         let auditor = Auditor::new(journal.clone(), redactor, in_force, "local".into(), mode, clock);
         let gateway = Gateway::new(registry, auditor, door, gate);
         Self { gateway, journal, probe, policy, _folder: folder }
