@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use api::{
     access::{Access, uses::Uses},
     audit_webhook::Webhook,
+    bodies::{DayKeys, routes::Shredder},
     gateway::{refusals::Refusals, serve::Gateway},
     health::{Check, Health},
     intake::{Bounds, Intake, delivery::Delivery},
@@ -38,6 +39,7 @@ use ingest::{
 use tokio::sync::{mpsc, watch};
 
 use crate::{
+    bodies::{Bodies, BodyIndex},
     checks::{IndexCheck, IndexerCheck, JournalCheck, LedgerCheck, LogCheck, RecorderCheck, RunningCheck},
     chronicle::{self, Chronicle},
     client_token,
@@ -91,6 +93,7 @@ struct Parts {
     failing: Later<watch::Receiver<Option<Failing>>>,
     ledger: Later<Arc<dyn Ledger>>,
     store: Later<Store>,
+    keys: DayKeys,
     checks: Vec<Box<dyn Check>>,
 }
 
@@ -112,7 +115,7 @@ pub(crate) async fn assemble(settings: Settings, metrics: MetricsPage, clock: Cl
         Some(key) => key,
         None => deployment_key::own(data.path())?,
     };
-    let mut parts = Parts::open(settings, clock, &data, instance).await?;
+    let mut parts = Parts::open(settings, clock, &data, instance, &encryption).await?;
     parts.watch_journal();
     parts.outputs(webhook).await?;
     parts.engines(&key).start().await?;
@@ -120,9 +123,10 @@ pub(crate) async fn assemble(settings: Settings, metrics: MetricsPage, clock: Cl
     let redactors = redactors(rules, &key);
     let intake = parts.intake(&redactors, &key)?;
     let refusals = parts.refusals();
-    let files = Files { encryption, identities, pod_security };
+    let files = Files { encryption: &encryption, identities, pod_security };
     let gateway = parts.gateway(&tokens, &redactors, policy.as_ref(), files, &refusals, &key);
     let (gateway, keys) = gateway.await?.unzip();
+    parts.encryption(encryption);
     let access = parts.access(tokens, gateway.as_ref(), refusals, &redactors);
     parts.chronicle(redactors, policy);
     parts.recorder();
@@ -132,7 +136,18 @@ pub(crate) async fn assemble(settings: Settings, metrics: MetricsPage, clock: Cl
         .filter(|_| parts.settings.runs(Role::Query))
         .map(|(index, rebuilder)| parts.query(index, rebuilder));
     let url = url_of(listener.address());
-    let api = Api { access, health: parts.health(), metrics, intake, gateway, keys, query };
+    let day_keys =
+        Shredder { keys: parts.keys.clone(), journal: parts.journal.clone(), clock: parts.clock.clone() };
+    let api = Api {
+        access,
+        health: parts.health(),
+        metrics,
+        intake,
+        gateway,
+        keys,
+        day_keys: Some(day_keys),
+        query,
+    };
     parts.listen(listener, api, tls);
     let serves_cluster = parts.settings.runs(Role::Gateway);
     if serves_cluster {
@@ -182,19 +197,27 @@ fn url_of(address: SocketAddr) -> String {
 }
 
 impl Parts {
-    async fn open(settings: Settings, clock: Clock, data: &DataFolder, instance: Arc<str>) -> Result<Self> {
+    async fn open(
+        settings: Settings,
+        clock: Clock,
+        data: &DataFolder,
+        instance: Arc<str>,
+        encryption: &Encryption,
+    ) -> Result<Self> {
         let mut checks: Vec<Box<dyn Check>> = Vec::new();
         let supervisor = Supervisor::default();
         checks.push(Box::new(RunningCheck(supervisor.stop(Phase::Edge))));
         // Every role has something to tell of itself, so every process has a journal.
-        let journal = open_journal(&settings, data, &instance, &clock).await?;
+        let store = Later::new();
+        let keys = DayKeys::new(encryption.subscribe(), store.clone(), clock.clone());
+        let journal = open_journal(&settings, data, &instance, &clock, &keys).await?;
         checks.push(Box::new(JournalCheck(journal.clone())));
         let (log, ledger) = (Later::new(), Later::new());
         let failing = Later::new();
         checks.push(Box::new(LogCheck { log: log.clone(), failing: failing.clone() }));
         checks.push(Box::new(LedgerCheck(ledger.clone())));
         let (is_fresh, data) = (data.is_fresh(), data.path().to_owned());
-        let (delivered, store) = (Later::new(), Later::new());
+        let delivered = Later::new();
         // What died with an earlier start must not be forgotten before it is told.
         let begun = settings.runs(Role::Gateway).then(|| journal.pin_start());
         Ok(Self {
@@ -211,6 +234,7 @@ impl Parts {
             failing,
             ledger,
             store,
+            keys,
             checks,
         })
     }
@@ -294,7 +318,7 @@ impl Parts {
         tokens: &Tokens,
         redactors: &Redactors,
         policy: Option<&Watched<Loaded>>,
-        files: Files,
+        files: Files<'_>,
         refusals: &Refusals,
         key: &DeploymentKey,
     ) -> Result<Option<(Gateway, Keys)>> {
@@ -317,6 +341,19 @@ impl Parts {
             checks: &mut self.checks,
         };
         cluster.start(files).await.map(Some)
+    }
+
+    /// Follows the encryption configuration, and keeps the keys of sealed bodies.
+    fn encryption(&mut self, encryption: Encryption) {
+        self.checks.extend(encryption.check());
+        encryption.start(&self.journal, &self.clock, &mut self.supervisor);
+        let (bodies, check) = Bodies::new(self.keys.clone());
+        self.checks.push(Box::new(check));
+        let stop = self.supervisor.stop(Phase::Movers);
+        self.supervisor.spawn(Phase::Movers, "day-keys", async move {
+            bodies.run(stop).await;
+            Ok(())
+        });
     }
 
     /// Counts who is refused, at the gateway and elsewhere.
@@ -396,6 +433,7 @@ impl Parts {
         let folder = self.data.join("index");
         let index =
             tokio::task::spawn_blocking(move || Index::open(&folder, IndexOptions::default())).await??;
+        let bodies = BodyIndex::open(&self.data, &index, self.settings.index_bodies, self.keys.clone())?;
         let measured = watch::Sender::new(Lag::default());
         self.checks
             .push(Box::new(IndexerCheck { lag: measured.subscribe(), max_lag: self.settings.max_lag }));
@@ -410,6 +448,11 @@ impl Parts {
         };
         let (log, name, used) = (self.log.clone(), self.instance.clone(), index.clone());
         let given = (index, rebuilder.clone());
+        let (renewer, stopped) = (rebuilder.clone(), stop.clone());
+        self.supervisor.spawn(Phase::Movers, "index-bodies", async move {
+            bodies.run(renewer, stopped).await;
+            Ok(())
+        });
         self.supervisor.spawn(Phase::Movers, "rebuild", async move {
             rebuilder.serve().await;
             Ok(())
@@ -431,6 +474,7 @@ impl Parts {
             ledger: self.settings.runs(Role::Recorder).then(|| self.ledger.clone()),
             index,
             journal: self.journal.clone(),
+            keys: self.keys.clone(),
         };
         let stop = self.supervisor.stop(Phase::Movers);
         self.supervisor.spawn(Phase::Movers, "retention", async move {
@@ -442,6 +486,7 @@ impl Parts {
     fn query(&mut self, index: Index, rebuilder: Rebuilder) -> QueryRole {
         let stop = self.supervisor.stop(Phase::Edge);
         let search = Search::new(index, self.ledger.clone(), self.log.clone(), self.clock.clone());
+        let search = search.opening(self.keys.clone());
         QueryRole { search, followers: Followers::new(stop), rebuilder }
     }
 
@@ -473,11 +518,13 @@ async fn open_journal(
     data: &DataFolder,
     instance: &Arc<str>,
     clock: &Clock,
+    keys: &DayKeys,
 ) -> Result<Journal> {
     let folder = data.path().join("journal");
     let options = JournalOptions {
         max_bytes: settings.journal_max_bytes,
         accept_gap: settings.accept_gap,
+        seal: Some(Arc::new(keys.clone())),
         ..JournalOptions::new(instance.clone(), clock.clone())
     };
     let (journal, _) = tokio::task::spawn_blocking(move || Journal::open(&folder, options)).await??;

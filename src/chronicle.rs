@@ -169,7 +169,7 @@ pub(crate) async fn record(journal: &Journal, clock: &Clock, fact: &Fact, stop: 
                 return true;
             }
             Err(AppendError::Ended) => break,
-            Err(error @ (AppendError::Full | AppendError::NoSpace)) => {
+            Err(error @ (AppendError::Full | AppendError::NoSpace | AppendError::NoKey)) => {
                 if !is_said {
                     is_said = true;
                     tracing::warn!(error = chain(&error), "to be recorded once there is room: {fact}");

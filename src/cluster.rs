@@ -38,7 +38,7 @@ use ingest::{
 use tokio::sync::watch;
 
 use crate::{
-    encryption::Encryption,
+    encryption::{self, Encryption},
     exit,
     identities::Identities,
     key_wear,
@@ -47,8 +47,8 @@ use crate::{
 };
 
 /// What files say of the gateway.
-pub(crate) struct Files {
-    pub(crate) encryption: Encryption,
+pub(crate) struct Files<'a> {
+    pub(crate) encryption: &'a Encryption,
     pub(crate) identities: Identities,
     pub(crate) pod_security: PodSecurityConfiguration,
 }
@@ -81,7 +81,7 @@ impl Cluster<'_> {
     /// Opens the store and starts what keeps the gateway up with it.
     pub(crate) async fn start(
         mut self,
-        Files { encryption, identities, pod_security }: Files,
+        Files { encryption, identities, pod_security }: Files<'_>,
     ) -> Result<(Gateway, Keys)> {
         let below = self.store().await?;
         self.checks.push(Box::new(StoreCheck(below.clone())));
@@ -89,7 +89,6 @@ impl Cluster<'_> {
         let writes = KeyWrites::new(below.clone(), self.instance, WriteBounds::default());
         let store = EncryptedStore::new(below, encryption.subscribe(), writes);
         let keys = Keys::new(store.clone());
-        self.checks.extend(encryption.check());
         if encryption.is_configured() {
             let (wear, check) = key_wear::KeyWear::new(store.clone());
             self.checks.push(Box::new(check));
@@ -101,7 +100,7 @@ impl Cluster<'_> {
             });
         }
         self.tell_of_keys(&store).await;
-        encryption.start(&keys, &self.journal, &self.clock, self.supervisor);
+        encryption::rotate(&keys, &self.journal, &self.clock, self.supervisor);
         let store: Arc<dyn Store> =
             Arc::new(AnnouncedStore::new(Arc::new(store), ValueDigests::new(self.key)));
         self.recovery(&store);

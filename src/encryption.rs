@@ -100,18 +100,8 @@ impl Encryption {
         Some(Box::new(KmsCheck(self.troubles.subscribe())))
     }
 
-    /// Follows the file and its plugins, and does the rotations that are asked for.
-    pub(crate) fn start(self, keys: &Keys, journal: &Journal, clock: &Clock, supervisor: &mut Supervisor) {
-        let (keys, to_journal, at) = (keys.clone(), journal.clone(), clock.clone());
-        let stop = supervisor.stop(Phase::Movers);
-        supervisor.spawn(Phase::Movers, "rotation", async move {
-            while let Some(ended) = stop.run_until_cancelled(keys.rotate_next()).await {
-                if let Some(fact) = rotation_fact(ended) {
-                    chronicle::record(&to_journal, &at, &fact, &stop).await;
-                }
-            }
-            Ok(())
-        });
+    /// Follows the file and its plugins.
+    pub(crate) fn start(self, journal: &Journal, clock: &Clock, supervisor: &mut Supervisor) {
         let (journal, clock) = (journal.clone(), clock.clone());
         let stop = supervisor.stop(Phase::Movers);
         supervisor.spawn(Phase::Movers, "encryption", async move {
@@ -209,6 +199,20 @@ impl File {
         let is_news = is_settled && std::mem::replace(&mut self.told, state.clone()) != state;
         is_news.then_some(news)
     }
+}
+
+/// Does the rotations that are asked for.
+pub(crate) fn rotate(keys: &Keys, journal: &Journal, clock: &Clock, supervisor: &mut Supervisor) {
+    let (keys, journal, clock) = (keys.clone(), journal.clone(), clock.clone());
+    let stop = supervisor.stop(Phase::Movers);
+    supervisor.spawn(Phase::Movers, "rotation", async move {
+        while let Some(ended) = stop.run_until_cancelled(keys.rotate_next()).await {
+            if let Some(fact) = rotation_fact(ended) {
+                chronicle::record(&journal, &clock, &fact, &stop).await;
+            }
+        }
+        Ok(())
+    });
 }
 
 /// What a file makes, or what is wrong with it.

@@ -6,6 +6,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 mod allocator;
 mod assemble;
+mod bodies;
 mod checks;
 mod chronicle;
 mod client;

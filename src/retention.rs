@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use api::{errors::chain, later::Later};
+use api::{bodies::DayKeys, errors::chain, later::Later};
 use index::Index;
 use ingest::{
     journal::Journal,
@@ -30,6 +30,8 @@ pub(crate) struct Retention {
     pub(crate) index: Option<Index>,
     /// Where the removal is recorded.
     pub(crate) journal: Journal,
+    /// The keys of sealed bodies, which go with their days.
+    pub(crate) keys: DayKeys,
 }
 
 impl Retention {
@@ -54,6 +56,9 @@ impl Retention {
             match ledger.expire(first).await {
                 Ok(days) => removed = days,
                 Err(error) => tracing::warn!(error = chain(&error), "old days stay in the ledger for now"),
+            }
+            if let Err(error) = self.keys.expire(first).await {
+                tracing::warn!(error = chain(&error), "keys of old days stay in the ledger for now");
             }
         }
         if let Some(index) = self.index.clone() {

@@ -108,6 +108,9 @@ pub(crate) struct Settings {
     /// Take an --encryption-provider-config that others than its owner can open
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", action = clap::ArgAction::Set)]
     pub(crate) encryption_provider_config_exposed: bool,
+    /// Open sealed bodies of events for the search index, so that they can be found
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", action = clap::ArgAction::Set)]
+    pub(crate) index_bodies: bool,
     /// What happens in the cluster by itself here: * for all, names, names behind a - for all but these
     #[arg(
         long,

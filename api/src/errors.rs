@@ -146,6 +146,10 @@ impl From<AppendError> for ApiError {
                 "disk_full",
                 "the journal's disk is full; free space on it, nothing that was acknowledged is lost",
             ),
+            AppendError::NoKey => Self::unavailable(
+                "no_day_key",
+                "the key that seals the bodies of events cannot be had from the ledger's database or the KMS; send it again later",
+            ),
             AppendError::Ended => {
                 Self::unavailable("journal_ended", "this process is stopping; send it again later")
             }

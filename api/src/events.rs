@@ -193,11 +193,17 @@ pub(crate) async fn one(
     let record = found.filter(|record| scope.holds(record)).ok_or_else(missing)?;
     if is_raw {
         let results = Extension(Results(1));
-        return Ok((results, [(header::CONTENT_TYPE, "application/json")], record.event).into_response());
+        let event = search.opened(record).await.event;
+        return Ok((results, [(header::CONTENT_TYPE, "application/json")], event).into_response());
     }
     let Stages { records, more } = search.stages(&record, &scope).await?;
     let results = Extension(Results(records.len() as u64));
-    let stages = items(&records, &scope)?;
+    let mut opened = Vec::with_capacity(records.len());
+    for record in records {
+        opened.push(search.opened(record).await);
+    }
+    let stages = items(&opened, &scope)?;
+    let record = search.opened(record).await;
     Ok((results, Json(OneAnswer { item: Item::new(&record, &scope)?, stages, more })).into_response())
 }
 

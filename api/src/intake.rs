@@ -108,6 +108,15 @@ struct Inner {
     room: Room,
 }
 
+impl Inner {
+    /// A draft that the journal takes.
+    fn accept(&self, cluster: &Arc<str>, item: &[u8]) -> Result<Draft, Rejection> {
+        let draft = self.acceptor.accept(cluster, item)?;
+        accept::bounded(draft.event.len(), self.journal.max_event_bytes())?;
+        Ok(draft)
+    }
+}
+
 impl Intake {
     /// Takes events in through `acceptor` into `journal`; with `delivery`, answers only once the log has them safely.
     pub fn new(
@@ -278,7 +287,7 @@ impl Receiving {
     }
 
     fn item(&mut self, place: accept::Place, item: Result<&[u8], Rejection>) {
-        match item.and_then(|item| self.intake.acceptor.accept(&self.cluster, item)) {
+        match item.and_then(|item| self.intake.accept(&self.cluster, item)) {
             Ok(draft) => {
                 self.batch_bytes += draft.event.len();
                 self.batch.push(draft);

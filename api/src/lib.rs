@@ -4,6 +4,7 @@
 pub mod access;
 mod asked;
 pub mod audit_webhook;
+pub mod bodies;
 pub mod cluster;
 pub mod completeness;
 mod connections;

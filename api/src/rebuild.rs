@@ -68,6 +68,15 @@ impl Rebuilder {
         self.rebuild().await
     }
 
+    /// The same because of what it holds, in words. It lacks nothing meanwhile.
+    pub async fn renew(&self, why: &str) -> bool {
+        if !self.begin() {
+            return false;
+        }
+        tracing::info!("{why}: the index is being made anew from the ledger");
+        self.rebuild().await
+    }
+
     /// Does what is asked for over HTTP, until the stop: for the task that whoever spawns tasks gives to it.
     pub async fn serve(&self) {
         while self.stop.run_until_cancelled(self.asked.notified()).await.is_some() {

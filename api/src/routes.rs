@@ -4,13 +4,30 @@ use axum::{
     Router,
     extract::FromRef,
     middleware,
-    routing::{MethodRouter, get, post},
+    routing::{MethodRouter, delete, get, post},
 };
 
 use crate::{
-    access::Access, completeness, events, gateway::serve::Gateway, health, health::Health, histogram, intake,
-    intake::Intake, keys, keys::Keys, prometheus, prometheus::MetricsPage, rebuild, rebuild::Rebuilder,
-    search::Search, server::note_route, tail, tail::Followers, token_routes, tokens::Tokens,
+    access::Access,
+    bodies::routes::{self as days, Shredder},
+    completeness, events,
+    gateway::serve::Gateway,
+    health,
+    health::Health,
+    histogram, intake,
+    intake::Intake,
+    keys,
+    keys::Keys,
+    prometheus,
+    prometheus::MetricsPage,
+    rebuild,
+    rebuild::Rebuilder,
+    search::Search,
+    server::note_route,
+    tail,
+    tail::Followers,
+    token_routes,
+    tokens::Tokens,
 };
 
 /// What the routes need. A role that this process does not run is `None`, and its routes are not there.
@@ -28,6 +45,8 @@ pub struct Api {
     pub gateway: Option<Gateway>,
     /// The encryption of what the gateway stores.
     pub keys: Option<Keys>,
+    /// The keys that seal the bodies of events.
+    pub day_keys: Option<Shredder>,
     /// The role `query`.
     pub query: Option<QueryRole>,
 }
@@ -92,6 +111,10 @@ impl Routes {
         if let Some(keys) = &api.keys {
             routes.add("/v1/keys", get(keys::status).with_state(keys.clone()));
             routes.add("/v1/keys/rotation", get(keys::progress).post(keys::rotate).with_state(keys.clone()));
+        }
+        if let Some(shredder) = &api.day_keys {
+            routes.add("/v1/keys/days", get(days::list).with_state(shredder.clone()));
+            routes.add("/v1/keys/days/{day}", delete(days::shred).with_state(shredder.clone()));
         }
         if let Some(query) = &api.query {
             routes.add_query(query);

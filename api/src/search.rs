@@ -9,12 +9,14 @@ use index::{
 use ingest::{
     ledger::Ledger,
     log::Log,
+    record::Record,
     time::{Clock, Timestamp},
 };
 use tokio::sync::watch;
 
 use crate::{
     access::{Scope, scope::Narrowed},
+    bodies::DayKeys,
     errors::ApiError,
     later::Later,
 };
@@ -26,6 +28,7 @@ pub struct Search {
     ledger: Later<Arc<dyn Ledger>>,
     log: Later<Arc<dyn Log>>,
     clock: Clock,
+    bodies: Option<DayKeys>,
 }
 
 impl fmt::Debug for Search {
@@ -38,7 +41,19 @@ impl Search {
     /// Records are found in `index` and are in `ledger`; both are fed from `log`. The clock says what `now` in a query
     /// means.
     pub fn new(index: Index, ledger: Later<Arc<dyn Ledger>>, log: Later<Arc<dyn Log>>, clock: Clock) -> Self {
-        Self { index, ledger, log, clock }
+        Self { index, ledger, log, clock, bodies: None }
+    }
+
+    /// The same, which opens sealed bodies for whoever reads one event.
+    #[must_use]
+    pub fn opening(self, bodies: DayKeys) -> Self {
+        Self { bodies: Some(bodies), ..self }
+    }
+
+    /// The record with its bodies open, or with what is to be said in their place.
+    pub(crate) async fn opened(&self, record: Record) -> Record {
+        let Some(bodies) = &self.bodies else { return record };
+        Record { event: bodies.open_for_reader(&record).await, ..record }
     }
 
     /// The ledger, when it is connected.

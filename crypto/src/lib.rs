@@ -62,6 +62,7 @@ mod label;
 mod provider;
 pub mod resource;
 mod secret;
+mod seed;
 mod tag;
 mod transformer;
 
@@ -78,5 +79,6 @@ pub use kms::{
 pub use label::{Label, label};
 pub use provider::{Attempt, Reason};
 pub use secret::{KeyBytes, RandomError};
+pub use seed::Seed;
 pub use tag::KeyTag;
-pub use transformer::{BuildError, DecryptError, EncryptError, EncryptionTransformer, Plain};
+pub use transformer::{BODIES, BuildError, DecryptError, EncryptError, EncryptionTransformer, Plain};

@@ -93,7 +93,16 @@ pub enum DecryptError {
     Refused(Vec<Attempt>),
 }
 
+/// What a configuration names to have the bodies of audit events sealed. It is no resource that is stored: only its own
+/// name means it, and no rule for several resources does.
+pub const BODIES: &str = "events.muniment.io";
+
 impl EncryptionTransformer {
+    /// Whether an entry names this resource itself, and not by a rule for several.
+    pub fn names(&self, resource: &str) -> bool {
+        self.lists.contains_key(&GroupResource::from(resource))
+    }
+
     /// Makes the providers of a configuration. KMS plugins are reached when they are first
     /// [probed](KmsProvider::probe).
     ///

@@ -44,6 +44,9 @@ pub enum IndexError {
     /// More days would be open for writing than may be.
     #[error("as many days of the index are written to as may be at once")]
     ManyDaysOpen,
+    /// Bodies are sealed, and the key that opens them for the index cannot be had now.
+    #[error("sealed bodies cannot be opened for the index")]
+    Sealed(#[from] ingest::sealed::NoKey),
     /// The rebuild was cancelled.
     #[error("the rebuild was cancelled; the index is as it was")]
     Cancelled,

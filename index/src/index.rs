@@ -3,12 +3,16 @@
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-use ingest::{record::Record, time::Day};
+use ingest::{
+    record::Record,
+    sealed::{self, Open},
+    time::Day,
+};
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
@@ -49,6 +53,8 @@ pub(crate) struct Inner {
     commits: watch::Sender<Commit>,
     pub(crate) queries: Semaphore,
     pub(crate) is_fed: AtomicBool,
+    /// What opens bodies that are to be found; without it sealed ones are not.
+    open: OnceLock<Arc<dyn Open>>,
 }
 
 /// The writers of the generation in use, and of the one that is being made.
@@ -154,8 +160,23 @@ impl Index {
             commits: watch::Sender::new(commit),
             queries: Semaphore::new(options.queries),
             is_fed: AtomicBool::new(false),
+            open: OnceLock::new(),
         };
         Ok(Self(Arc::new(inner)))
+    }
+
+    /// Sealed bodies are opened by `open` and indexed, from now on. The first call counts.
+    pub fn index_bodies(&self, open: Arc<dyn Open>) {
+        // Another one is left: what is open already stays.
+        let _ = self.0.open.set(open);
+    }
+
+    /// Gets what opening the bodies of these records needs.
+    pub(crate) async fn prepare(&self, records: &[Record]) -> Result<(), IndexError> {
+        if let Some(open) = self.0.open.get() {
+            open.prepare(records).await?;
+        }
+        Ok(())
     }
 
     /// How far the index is, as of its last commit.
@@ -197,6 +218,8 @@ impl Index {
     /// After an error nothing since the last commit is kept: go on reading the log at [`Index::standing`].
     pub fn add(&self, records: &[Record]) -> Result<(), IndexError> {
         let mut writing = self.0.writing();
+        let readable = self.0.readable(records);
+        let records = readable.as_deref().unwrap_or(records);
         let added = self.0.writer(&mut writing)?.add(records);
         if added.is_err() {
             writing.current = None;
@@ -289,6 +312,12 @@ impl Index {
 }
 
 impl Inner {
+    /// The records with their bodies open or left out, where any are sealed. Under the lock of the writing side: once a
+    /// key is dropped, a rebuild that begins afterwards finds nothing opened before.
+    pub(crate) fn readable(&self, records: &[Record]) -> Option<Vec<Record>> {
+        sealed::all_for_index(records, self.open.get().map(AsRef::as_ref))
+    }
+
     pub(crate) fn writing(&self) -> MutexGuard<'_, Writing> {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -184,6 +184,7 @@ impl Reading {
             records.extend(record.ok());
         }
         let count = records.len();
+        self.index.prepare(&records).await?;
         self.index.clone().blocking(move |index| index.add(&records)).await?;
         metrics::added(count);
         Ok(())

@@ -110,6 +110,7 @@ impl Index {
                 let Some(last) = page.last().map(|record| record.envelope.id) else { break };
                 after = Some(last);
                 done += page.len() as u64;
+                self.prepare(&page).await?;
                 self.clone().blocking(move |index| index.add_to_next(&page)).await?;
                 progress(Progress { done, total, day: last.day() });
             }
@@ -120,8 +121,9 @@ impl Index {
 
     fn add_to_next(&self, page: &[ingest::record::Record]) -> Result<(), IndexError> {
         let mut writing = self.0.writing();
+        let readable = self.0.readable(page);
         let next = writing.next.as_mut().ok_or(IndexError::RebuildFailed)?;
-        next.add(page)?;
+        next.add(readable.as_deref().unwrap_or(page))?;
         if next.uncommitted_bytes() >= MAX_UNCOMMITTED_BYTES {
             let standing = next.standing().clone();
             next.commit(&standing)?;

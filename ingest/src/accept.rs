@@ -54,7 +54,7 @@ impl Acceptor {
     /// # Errors
     /// When the item is not taken; see [`Reason`].
     pub fn accept(&self, cluster: &Arc<str>, item: &[u8]) -> Result<Draft, Rejection> {
-        bounded(item.len())?;
+        bounded(item.len(), MAX_EVENT_BYTES)?;
         let event = EventView::parse(item)?;
         check_kind(&event)?;
         check_names(&event)?;
@@ -62,7 +62,7 @@ impl Acceptor {
         let id = self.ids.id(cluster, &event, at);
         let redactor = self.redactor.borrow().clone();
         let redacted = redactor.redact(&event);
-        bounded(redacted.bytes.len())?;
+        bounded(redacted.bytes.len(), MAX_EVENT_BYTES)?;
         Ok(Draft {
             id,
             cluster: cluster.clone(),
@@ -99,13 +99,17 @@ impl Acceptor {
     }
 }
 
-fn bounded(len: usize) -> Result<(), Rejection> {
-    if len <= MAX_EVENT_BYTES {
+/// Refuses an event of more than `max` bytes.
+///
+/// # Errors
+/// With [`Reason::TooLarge`].
+pub fn bounded(len: usize, max: usize) -> Result<(), Rejection> {
+    if len <= max {
         return Ok(());
     }
     Err(Rejection::new(
         Reason::TooLarge,
-        format!("{len} bytes are more than the {MAX_EVENT_BYTES} that an event may have"),
+        format!("{len} bytes are more than the {max} that an event may have"),
     ))
 }
 

@@ -59,7 +59,8 @@ use self::{
 use crate::{
     log::Offset,
     pipeline::Previous,
-    record::{Boot, Draft, Record, Seq},
+    record::{Boot, Draft, MAX_EVENT_BYTES, Record, Seq},
+    sealed::{NoKey, Seal, before_sealing},
     time::Clock,
 };
 
@@ -87,6 +88,7 @@ struct Inner {
     _storage: Arc<dyn Storage>,
     boot: Boot,
     max_bytes: u64,
+    seal: Option<Arc<dyn Seal>>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -111,7 +113,7 @@ impl Journal {
         options: JournalOptions,
         segment_bytes: u64,
     ) -> Result<(Self, Opened), OpenError> {
-        let JournalOptions { max_bytes, source, clock, accept_gap } = options;
+        let JournalOptions { max_bytes, source, clock, seal, accept_gap } = options;
         let (catalog, opened) = scan::scan(&*storage, accept_gap)?;
         opened.report();
         let boot = new_boot(&clock, opened.previous);
@@ -142,7 +144,7 @@ impl Journal {
         let thread = std::thread::Builder::new().name("journal".into());
         let thread = thread.spawn(move || writer.run()).map_err(OpenError::Thread)?;
         let writer = Mutex::new(Some(thread));
-        let inner = Inner { shared, _storage: storage, boot, max_bytes, writer };
+        let inner = Inner { shared, _storage: storage, boot, max_bytes, seal, writer };
         Ok((Self(Arc::new(inner)), opened))
     }
 
@@ -156,8 +158,8 @@ impl Journal {
     /// When the future is dropped, they may be journaled or not.
     ///
     /// # Errors
-    /// None of the records is acknowledged. Unless it is [`AppendError::Full`], the first of them may be there all the
-    /// same, now or at the next start: append them again.
+    /// None of the records is acknowledged. Unless it is [`AppendError::Full`] or [`AppendError::NoKey`], the first of
+    /// them may be there all the same, now or at the next start: append them again.
     pub async fn append(&self, drafts: Vec<Draft>) -> Result<Receipt, AppendError> {
         self.submit(drafts).await?.durable().await
     }
@@ -167,10 +169,31 @@ impl Journal {
     /// was handed over before and is well.
     ///
     /// # Errors
-    /// [`AppendError::Full`] when there is no room, [`AppendError::Ended`] when the boot is over.
+    /// [`AppendError::Full`] when there is no room, [`AppendError::NoKey`] when a body cannot be sealed,
+    /// [`AppendError::Ended`] when the boot is over.
     pub async fn submit(&self, drafts: Vec<Draft>) -> Result<Written, AppendError> {
+        let drafts = self.sealed(drafts).await?;
         let bytes = cost(drafts.iter().map(|draft| &draft.event));
         self.push(Items::Drafts(drafts), bytes, 0).await
+    }
+
+    /// What seals bodies, while it does.
+    fn seal(&self) -> Option<&dyn Seal> {
+        self.0.seal.as_deref().filter(|seal| seal.is_on())
+    }
+
+    async fn sealed(&self, drafts: Vec<Draft>) -> Result<Vec<Draft>, AppendError> {
+        let Some(seal) = self.seal() else { return Ok(drafts) };
+        let mut sealed = Vec::with_capacity(drafts.len());
+        for draft in drafts {
+            sealed.push(seal.seal(draft).await.map_err(|NoKey| AppendError::NoKey)?);
+        }
+        Ok(sealed)
+    }
+
+    /// The largest event that is taken: what sealing adds must fit too.
+    pub fn max_event_bytes(&self) -> usize {
+        if self.seal().is_some() { before_sealing(MAX_EVENT_BYTES) } else { MAX_EVENT_BYTES }
     }
 
     /// Appends records that were numbered elsewhere and returns when they are durable.

@@ -24,6 +24,8 @@ pub mod redact;
 pub mod relay;
 mod replace;
 pub mod retry;
+pub mod sealed;
+mod splice;
 pub mod split;
 pub mod time;
 pub mod watched;

@@ -229,6 +229,11 @@ pub enum Fact {
         /// Why.
         reason: String,
     },
+    /// The key that sealed the bodies of a day was dropped: they are gone for good.
+    BodiesShredded {
+        /// The day, as `2026-11-23`.
+        day: String,
+    },
     /// The log is not the one that was read before.
     LogRecreated {
         /// The log before.
@@ -360,6 +365,12 @@ impl fmt::Display for Fact {
             Self::OutputGap { output, first, last, reason } => {
                 write!(f, "the output {output} passes over {first} to {last} of the journal: {reason}")
             }
+            Self::BodiesShredded { day } => {
+                write!(
+                    f,
+                    "dropped the key of {day}: the request and response bodies of that day are gone for good"
+                )
+            }
             Self::LogRecreated { old, new } => write!(f, "the log {old} was replaced by {new}"),
         }
     }
@@ -440,6 +451,7 @@ mod tests {
             Fact::Kms { plugin: "vault".into(), trouble: None },
             Fact::KeysRotated { rewritten: 3, proven: [("secrets".to_owned(), 9)].into(), trouble: None },
             Fact::KeysRotated { rewritten: 3, proven: BTreeMap::new(), trouble: Some("silent".into()) },
+            Fact::BodiesShredded { day: "2026-01-01".into() },
             Fact::KeyWorn { key: "a".into(), fingerprint: "aa".into(), writes: 5, limit: 9 },
             Fact::KeyWorn { key: "a".into(), fingerprint: "aa".into(), writes: 9, limit: 9 },
         ]

@@ -13,7 +13,6 @@ mod body;
 mod event;
 mod marker;
 mod rules;
-mod splice;
 mod text;
 mod walk;
 

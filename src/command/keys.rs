@@ -1,6 +1,7 @@
 //! `muniment keys`: checks configurations of encryption at rest, makes fresh keys, and shows and rotates those in use.
 
 mod advice;
+mod days;
 mod generate;
 mod status;
 
@@ -33,6 +34,10 @@ enum Action {
     Status(status::StatusArgs),
     /// Write everything anew that lies under an old key, and prove that nothing is left
     Rotate(status::RotateArgs),
+    /// Show the keys that seal the bodies of events, day by day
+    Days(days::DaysArgs),
+    /// Drop the key of a day: its request and response bodies are gone for good
+    Shred(days::ShredArgs),
 }
 
 #[derive(Args, Debug)]
@@ -57,6 +62,8 @@ pub(crate) fn run(args: KeysArgs) -> Result<ExitCode> {
         Action::Generate(args) => generate::run(&args),
         Action::Status(args) => status::run(&args),
         Action::Rotate(args) => status::rotate(&args),
+        Action::Days(args) => days::run(&args),
+        Action::Shred(args) => days::shred(&args),
     }
 }
 

@@ -53,7 +53,7 @@ const fn of(resource: &'static str) -> Need {
 }
 
 /// Every route. What is not here is nobody's, and a test looks for such.
-pub static TABLE: [Row; 18] = [
+pub static TABLE: [Row; 20] = [
     quiet("GET", "/livez", "get", Need::Nothing),
     quiet("GET", "/readyz", "get", Need::Nothing),
     quiet("GET", "/metrics", "get", Need::Path),
@@ -71,6 +71,8 @@ pub static TABLE: [Row; 18] = [
     row("POST", "/v1/rebuild", "create", of("rebuilds")),
     row("GET", "/v1/keys", "list", of("keys")),
     row("GET", "/v1/keys/rotation", "get", Need::Resource("keys", "rotation")),
+    row("GET", "/v1/keys/days", "list", Need::Resource("keys", "days")),
+    row("DELETE", "/v1/keys/days/{day}", "delete", Need::Resource("keys", "days")),
     row("POST", "/v1/keys/rotation", "create", Need::Resource("keys", "rotation")),
 ];
 

@@ -342,7 +342,7 @@ impl From<AppendError> for Status {
                 "the audit journal is full until the log and the ledger have caught up; nothing was done",
                 1,
             ),
-            AppendError::NoSpace | AppendError::Ended => {
+            AppendError::NoSpace | AppendError::NoKey | AppendError::Ended => {
                 Self::unavailable(format!("the request cannot be recorded: {error}"), 1)
             }
         }

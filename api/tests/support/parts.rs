@@ -95,6 +95,7 @@ pub fn over(stores: &Stores, folder: &Path, tokens: &[Token], bounds: Bounds) ->
         intake: Some(Intake::new(acceptor, journal.clone(), None, clock.clone(), bounds)),
         gateway: None,
         keys: None,
+        day_keys: None,
         query: Some(QueryRole {
             search: Search::new(index.clone(), ledger.clone(), log.clone(), clock),
             followers: Followers::new(stop.clone()),

@@ -115,6 +115,31 @@ fn names_that_store_nothing_are_refused() {
 }
 
 #[test]
+fn bodies_of_events_are_sealed_or_not_named() {
+    let aes = format!("{{aesgcm: {{keys: [{{name: a, secret: {KEY}}}]}}}}");
+    let entry = |names: &str, providers: &str| format!("{{resources: {names}, providers: [{providers}]}}");
+    let clear = format!("{aes}, {{identity: {{}}}}");
+    let names_bodies = |resources: &str| {
+        let config = load(&format!("[{resources}]")).unwrap();
+        crate::EncryptionTransformer::from_config(config).unwrap().names(crate::BODIES)
+    };
+    assert!(names_bodies(&entry("[secrets, events.muniment.io]", &clear)));
+    assert!(!names_bodies(&entry("['*.*']", &aes)));
+    assert!(!names_bodies(&entry("['*.muniment.io']", &aes)));
+    let refused = violations(&format!(
+        "[{}, {}, {}]",
+        entry("[secrets]", "{identity: {}}"),
+        entry("[events.muniment.io]", "{identity: {}}"),
+        entry("[events.muniment.io]", &aes)
+    ));
+    assert_eq!(
+        refused,
+        ["resources[1].providers[0].identity: the first provider of events.muniment.io must encrypt; \
+          leave events.muniment.io out to keep bodies in the clear"]
+    );
+}
+
+#[test]
 fn a_rule_behind_one_that_includes_it_is_refused() {
     let entries = |rules: &[&str]| {
         let entry = |rule: &&str| format!("{{resources: ['{rule}'], providers: [{{identity: {{}}}}]}}");

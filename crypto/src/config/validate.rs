@@ -11,7 +11,7 @@ use super::{
     Entry, Key, ProviderConfig,
     load::{ConfigText, EntryText, KeyText, KeysText, ProviderText},
 };
-use crate::{resource::GroupResource, secret::KeyBytes};
+use crate::{resource::GroupResource, secret::KeyBytes, transformer::BODIES};
 
 /// The lengths of AES keys. That 16 and 24 bytes are good for CBC too is what kube-apiserver does, though its
 /// manual speaks of 32.
@@ -29,8 +29,26 @@ pub(super) fn entries(text: ConfigText, reload: bool) -> Result<Vec<Entry>, Vec<
     }
     if check.violations.is_empty() {
         names::masked(&mut check, &entries);
+        unsealed(&mut check, &entries);
     }
     if check.violations.is_empty() { Ok(entries) } else { Err(check.violations) }
+}
+
+/// Whoever names the bodies of events wants them sealed.
+fn unsealed(check: &mut Check, entries: &[Entry]) {
+    let bodies = GroupResource::from(BODIES);
+    let Some((i, entry)) = entries.iter().enumerate().find(|(_, entry)| entry.resources.contains(&bodies))
+    else {
+        return;
+    };
+    if matches!(entry.providers[..], [ProviderConfig::Identity, ..]) {
+        check.violated(
+            format!("resources[{i}].providers[0].identity"),
+            format!(
+                "the first provider of {BODIES} must encrypt; leave {BODIES} out to keep bodies in the clear"
+            ),
+        );
+    }
 }
 
 #[derive(Default)]

@@ -46,6 +46,9 @@ pub enum AppendError {
     /// The disk is full. Appending works again by itself when there is room.
     #[error("the journal's disk is full")]
     NoSpace,
+    /// The key that seals bodies cannot be had now, and a record has one.
+    #[error("the key that seals bodies cannot be had now")]
+    NoKey,
     /// The journal was closed or its disk failed: nothing more is taken in this boot.
     #[error("the journal takes nothing more in this boot")]
     Ended,

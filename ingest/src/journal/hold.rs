@@ -3,7 +3,10 @@
 use std::fmt;
 
 use super::{AppendError, Journal, Written, cost, pin::Pin, queue::Items};
-use crate::record::Draft;
+use crate::{
+    record::Draft,
+    sealed::{after_sealing, before_sealing},
+};
 
 /// Room in the journal for what somebody is about to do: for the record that opens it, and for the one that closes it.
 ///
@@ -22,6 +25,7 @@ impl Journal {
     /// # Errors
     /// [`AppendError::Full`] when there is none.
     pub fn hold(&self, records: u64, bytes: usize) -> Result<Hold, AppendError> {
+        let bytes = if self.seal().is_some() { after_sealing(bytes) } else { bytes };
         let bytes = bytes as u64 + records * super::OVERHEAD_BYTES;
         self.0.shared.queue.reserve(bytes, || self.limit())?;
         Ok(Hold { journal: self.clone(), bytes, pin: None })
@@ -29,9 +33,10 @@ impl Journal {
 }
 
 impl Hold {
-    /// The largest event that one record may have in the room that is left.
+    /// The largest event that one record may have in the room that is left, before anything of it is sealed.
     pub fn bytes(&self) -> usize {
-        self.bytes.saturating_sub(super::OVERHEAD_BYTES) as usize
+        let bytes = self.bytes.saturating_sub(super::OVERHEAD_BYTES) as usize;
+        if self.journal.seal().is_some() { before_sealing(bytes) } else { bytes }
     }
 
     /// Whether what the room was promised for has begun.
@@ -59,6 +64,7 @@ impl Hold {
     /// # Errors
     /// As [`Journal::submit`], but [`AppendError::Full`] only for what is larger than what is held.
     pub async fn submit(&mut self, drafts: Vec<Draft>) -> Result<Written, AppendError> {
+        let drafts = self.journal.sealed(drafts).await?;
         let bytes = cost(drafts.iter().map(|draft| &draft.event));
         let held = bytes.min(self.bytes);
         let written = self.journal.push(Items::Drafts(drafts), bytes, held).await?;

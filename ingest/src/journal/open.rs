@@ -9,6 +9,7 @@ use crate::{
     log::Offset,
     pipeline::Previous,
     record::{Boot, Seq},
+    sealed::Seal,
     time::Clock,
 };
 
@@ -25,6 +26,8 @@ pub struct JournalOptions {
     pub source: Arc<str>,
     /// Where the current time comes from.
     pub clock: Clock,
+    /// What seals bodies before they are journaled; without it they are journaled as they come.
+    pub seal: Option<Arc<dyn Seal>>,
     /// Goes on when durable records turn out damaged, and records what is lost.
     pub accept_gap: bool,
 }
@@ -32,7 +35,7 @@ pub struct JournalOptions {
 impl JournalOptions {
     /// The defaults, for an instance of this name.
     pub fn new(source: impl Into<Arc<str>>, clock: Clock) -> Self {
-        Self { max_bytes: DEFAULT_MAX_BYTES, source: source.into(), clock, accept_gap: false }
+        Self { max_bytes: DEFAULT_MAX_BYTES, source: source.into(), clock, seal: None, accept_gap: false }
     }
 }
 

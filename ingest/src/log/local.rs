@@ -89,7 +89,9 @@ impl Log for LocalLog {
     async fn append(&self, records: &[Record]) -> Result<Safety, LogError> {
         match self.0.journal.append_records(records.to_vec()).await {
             Ok(_) => Ok(Safety::Safe),
-            Err(e @ (AppendError::Full | AppendError::NoSpace)) => Err(LogError::Unavailable(e.to_string())),
+            Err(e @ (AppendError::Full | AppendError::NoSpace | AppendError::NoKey)) => {
+                Err(LogError::Unavailable(e.to_string()))
+            }
             Err(e @ AppendError::Ended) => Err(LogError::Local(io::Error::other(e))),
         }
     }

@@ -2,13 +2,11 @@
 
 use std::borrow::Cow;
 
-use super::{
-    Redactor,
-    rules::BodyRule,
+use super::{Redactor, rules::BodyRule, text::decode_base64};
+use crate::{
+    json::{Json, JsonKind, Member, escape_into},
     splice::{RawPlaces, Splice, apply},
-    text::decode_base64,
 };
-use crate::json::{Json, JsonKind, Member, escape_into};
 
 /// How many JSON texts may lie within each other; a string that goes deeper is removed whole.
 const MAX_EMBEDDED: usize = 4;

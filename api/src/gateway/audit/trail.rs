@@ -28,7 +28,8 @@ const CLOSING_BYTES: usize = 16 * 1024;
 /// What an opening record has beyond the event: the key of the change that it announces.
 const CHANGE_BYTES: usize = 1024;
 
-/// Between two tries to say how a request ended that changed something, while the disk is full.
+/// Between two tries to say how a request ended that changed something, while the disk is full or bodies cannot be
+/// sealed.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Marks an event whose bodies were left out because there was no room for them.
@@ -277,7 +278,7 @@ impl Trail {
         let mut hold = rest.hold;
         let closed = self.auditor.write(&mut hold, drafts.clone()).await;
         match closed {
-            Err(AppendError::NoSpace) if hold.is_begun() => {
+            Err(AppendError::NoSpace | AppendError::NoKey) if hold.is_begun() => {
                 tokio::spawn(close_later(self.auditor.clone(), hold, drafts));
             }
             // The boot is over, and the next one finds that this did not end.
@@ -313,7 +314,7 @@ impl Auditor {
     }
 }
 
-/// Says how a request ended as soon as the disk takes it. While it does not, nothing else begins, so these are never
+/// Says how a request ended as soon as it can be journaled. While it cannot be, nothing else begins, so these are never
 /// more than there are writes in flight.
 async fn close_later(auditor: Auditor, mut hold: Hold, drafts: Vec<Draft>) {
     loop {
@@ -321,7 +322,7 @@ async fn close_later(auditor: Auditor, mut hold: Hold, drafts: Vec<Draft>) {
         match auditor.write(&mut hold, drafts.clone()).await {
             Ok(()) => return hold.finish(),
             Err(AppendError::Ended) => return,
-            Err(AppendError::NoSpace | AppendError::Full) => {}
+            Err(AppendError::NoSpace | AppendError::NoKey | AppendError::Full) => {}
         }
     }
 }

@@ -2,14 +2,14 @@
 
 /// One replacement: the bytes `start..end` of a text become `with`.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Splice {
-    pub(super) start: usize,
-    pub(super) end: usize,
-    pub(super) with: Vec<u8>,
+pub(crate) struct Splice {
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+    pub(crate) with: Vec<u8>,
 }
 
 /// The text with its splices, which are in order and do not overlap.
-pub(super) fn apply(text: &str, splices: &[Splice]) -> Vec<u8> {
+pub(crate) fn apply(text: &str, splices: &[Splice]) -> Vec<u8> {
     debug_assert!(splices.windows(2).all(|w| w[0].end <= w[1].start), "splices are in order");
     let grown: usize = splices.iter().map(|s| s.with.len()).sum();
     let mut out = Vec::with_capacity(text.len() + grown);
@@ -25,7 +25,7 @@ pub(super) fn apply(text: &str, splices: &[Splice]) -> Vec<u8> {
 
 /// Turns places within a decoded JSON string into places within its raw inside; ask in ascending order.
 #[derive(Debug)]
-pub(super) struct RawPlaces<'a> {
+pub(crate) struct RawPlaces<'a> {
     raw: &'a [u8],
     at: usize,
     decoded: usize,
@@ -33,12 +33,12 @@ pub(super) struct RawPlaces<'a> {
 
 impl<'a> RawPlaces<'a> {
     /// `raw` is the inside of a valid JSON string, without its quotes.
-    pub(super) const fn new(raw: &'a str) -> Self {
+    pub(crate) const fn new(raw: &'a str) -> Self {
         Self { raw: raw.as_bytes(), at: 0, decoded: 0 }
     }
 
     /// Where the decoded byte `place` stands in the raw text.
-    pub(super) fn find(&mut self, place: usize) -> usize {
+    pub(crate) fn find(&mut self, place: usize) -> usize {
         while self.decoded < place && self.at < self.raw.len() {
             let (raw, decoded) = unit(&self.raw[self.at..]);
             self.at += raw;
