@@ -4,7 +4,10 @@
 //! another version, does not extend the time for which is written. And the unwrapped keys that are kept have a bound.
 
 use std::{
-    sync::{Arc, OnceLock, RwLock},
+    sync::{
+        Arc, OnceLock, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -26,6 +29,10 @@ use crate::{
 
 /// How long is written after the last answer that said all is well.
 const WRITE_FOR: Duration = Duration::from_secs(3 * 60);
+/// How long values are written under one seed, and how many: so much is given away at most with one. A plugin is asked
+/// for another one with the next question after its status.
+const SEED_FOR: Duration = Duration::from_secs(24 * 3600);
+const SEED_USES: u64 = 1 << 24;
 /// How often a healthy plugin is asked.
 const ASK_EVERY: Duration = Duration::from_secs(60);
 /// How often one is asked that failed.
@@ -56,6 +63,14 @@ struct Writing {
     seed: KeyBytes,
     wrapped: Wrapped,
     until: Instant,
+    made: Instant,
+    uses: Arc<AtomicU64>,
+}
+
+impl Writing {
+    fn has_had_its_time(&self, now: Instant) -> bool {
+        now.duration_since(self.made) >= SEED_FOR || self.uses.load(Ordering::Relaxed) >= SEED_USES
+    }
 }
 
 /// A value that waits for its data key.
@@ -172,14 +187,15 @@ impl KmsProvider {
     }
 
     /// Asks the KMS once. When this returns well, values can be written for the next three minutes, under the key
-    /// that the KMS named; a new seed is made when that is another key than before.
+    /// that the KMS named; a new seed is made when that is another key than before, and when the seed has had its time.
     ///
     /// # Errors
     /// When the KMS is not well. The key before stays in force until its time ends.
     pub async fn probe(&self) -> Result<(), ProbeError> {
         let _one = self.probing.lock().await;
         // From before the call, so that a slow answer does not lengthen the time.
-        let until = (self.now)() + WRITE_FOR;
+        let asked = (self.now)();
+        let until = asked + WRITE_FOR;
         let plugin = || self.name.clone();
         let status = self
             .bounded(self.kms.status())
@@ -188,6 +204,7 @@ impl KmsProvider {
         self.judge(&status)?;
         if let Some(current) = self.writing()
             && current.wrapped.key_id == status.key_id
+            && !current.has_had_its_time(asked)
         {
             self.write_under(Writing { until, ..(*current).clone() });
             return Ok(());
@@ -202,7 +219,7 @@ impl KmsProvider {
             return Err(ProbeError::KeyId { plugin: plugin() });
         }
         self.keys.put(fingerprint(Source::Seed, &wrapped), Arc::new(DataKey::Seed(seed.clone())));
-        self.write_under(Writing { seed, wrapped, until });
+        self.write_under(Writing { seed, wrapped, until, made: asked, uses: Arc::default() });
         Ok(())
     }
 
@@ -243,6 +260,7 @@ impl KmsProvider {
         if (self.now)() > writing.until {
             return Err(failed(WriteError::Expired));
         }
+        writing.uses.fetch_add(1, Ordering::Relaxed);
         let data = DataKey::seal(&writing.seed, aad, plain)?;
         let envelope = Envelope { data, source: Source::Seed, wrapped: writing.wrapped.clone() }.encode();
         Ok([self.prefix.as_bytes(), &envelope].concat())

@@ -131,6 +131,33 @@ async fn one_seed_serves_many_values_until_the_key_changes() {
 }
 
 #[tokio::test]
+async fn a_seed_is_replaced_after_a_day_and_after_many_values() {
+    let (kms, transformer) = made();
+    let provider = &transformer.kms()[0];
+    provider.probe().await.unwrap();
+    let stored = transformer.transform_to_storage("secrets", AT, b"v").unwrap();
+    kms.pass(24 * 3600 - 1);
+    provider.probe().await.unwrap();
+    assert_eq!(kms.wraps.load(Ordering::Relaxed), 1);
+    kms.pass(1);
+    provider.probe().await.unwrap();
+    assert_eq!(kms.wraps.load(Ordering::Relaxed), 2);
+    assert!(
+        !transformer.transform_from_storage("secrets", AT, &stored).await.unwrap().stale,
+        "of the same key"
+    );
+
+    provider.writing().unwrap().uses.store(SEED_USES, Ordering::Relaxed);
+    provider.probe().await.unwrap();
+    assert_eq!(kms.wraps.load(Ordering::Relaxed), 3);
+    // A plugin that wraps nothing new leaves the seed in force for its three minutes.
+    provider.writing().unwrap().uses.store(SEED_USES, Ordering::Relaxed);
+    *kms.claimed.lock().unwrap() = Some("another");
+    provider.probe().await.unwrap_err();
+    transformer.transform_to_storage("secrets", AT, b"v").unwrap();
+}
+
+#[tokio::test]
 async fn another_instance_fetches_a_data_key_once() {
     let (kms, writer) = made();
     writer.kms()[0].probe().await.unwrap();
