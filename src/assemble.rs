@@ -46,6 +46,7 @@ use crate::{
     cluster::{Cluster, Files},
     data_folder::{DataFolder, ServerFile},
     deployment_key,
+    encryption::Encryption,
     engines::Engines,
     exit,
     grace::Grace,

@@ -177,6 +177,16 @@ fn object(resource: &Resource, name: &str) -> Value {
             object["spec"] = json!({"schedule": "* * * * *",
                 "jobTemplate": {"spec": {"template": job}}});
         }
+        ("admissionregistration.k8s.io", "validatingadmissionpolicies") => {
+            object["spec"] = json!({
+                "matchConstraints": {"resourceRules": [{"apiGroups": ["none.example.com"], "apiVersions": ["*"],
+                    "operations": ["*"], "resources": ["*"]}]},
+                "validations": [{"expression": "true"}],
+            });
+        }
+        ("admissionregistration.k8s.io", "validatingadmissionpolicybindings") => {
+            object["spec"] = json!({"policyName": "p", "validationActions": ["Deny"]});
+        }
         ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => {
             object["roleRef"] =
                 json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "c"});

@@ -350,14 +350,18 @@ mod tests {
             Recovery { journal: journal.clone(), pin, store, digests, clock }
                 .run(&CancellationToken::new())
                 .await;
-            let records = journal.read(Offset(0), 1_000).await.unwrap();
-            let own = records.into_iter().map(|entry| entry.record.unwrap());
-            own.filter(|record| record.envelope.boot == journal.boot())
-                .filter_map(|record| match Fact::read(&record.event) {
+            let (mut told, mut at) = (Vec::new(), Offset(0));
+            loop {
+                let entries = journal.read(at, 1_000).await.unwrap();
+                let Some(last) = entries.last() else { break told };
+                at = Offset(last.offset.0 + 1);
+                let records = entries.into_iter().map(|entry| entry.record.unwrap());
+                let own = records.filter(|record| record.envelope.boot == journal.boot());
+                told.extend(own.filter_map(|record| match Fact::read(&record.event) {
                     Some(Fact::Unfinished { unfinished }) => Some(unfinished),
                     _ => None,
-                })
-                .collect()
+                }));
+            }
         }
     }
 
