@@ -330,7 +330,9 @@ async fn stored_roles_say_who_may_do_what_and_where() {
     }
     let body = json!({ "kind": "ConfigMap", "apiVersion": "v1", "metadata": { "name": "a" } });
     assert_eq!(send(&alice, Method::POST, &pods("shop"), body).await.0, StatusCode::CREATED);
-    let seen = event(&root, "cluster:local user:alice verb:create stage:ResponseComplete").await;
+    let mut seen = event(&root, "cluster:local user:alice verb:create stage:ResponseComplete").await;
+    let decisions = seen["annotations"].as_object_mut().unwrap().remove("admission.muniment.io/decisions");
+    assert!(decisions.is_some_and(|told| told.as_str().unwrap().contains("NamespaceLifecycle")));
     assert_eq!(
         seen["annotations"],
         json!({
