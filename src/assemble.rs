@@ -14,6 +14,7 @@ use api::{
     later::Later,
     prometheus::MetricsPage,
     rebuild::Rebuilder,
+    reviews::Reviews,
     routes::{Api, QueryRole},
     search::Search,
     server::{self, Listener},
@@ -137,6 +138,7 @@ pub(crate) async fn assemble(settings: Settings, metrics: MetricsPage, clock: Cl
         .filter(|_| parts.settings.runs(Role::Query))
         .map(|(index, rebuilder)| parts.query(index, rebuilder));
     let url = url_of(listener.address());
+    let reviews = gateway.as_ref().map(|gateway| Reviews::new(gateway.gate()));
     let day_keys =
         Shredder { keys: parts.keys.clone(), journal: parts.journal.clone(), clock: parts.clock.clone() };
     let api = Api {
@@ -147,6 +149,7 @@ pub(crate) async fn assemble(settings: Settings, metrics: MetricsPage, clock: Cl
         gateway,
         keys,
         day_keys: Some(day_keys),
+        reviews,
         query,
     };
     parts.listen(listener, api, tls);

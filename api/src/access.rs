@@ -39,6 +39,7 @@ use crate::{
         refusals::{Refusals, Sender},
         user::MASTERS,
     },
+    reviews::Reviewed,
     tokens::{Scope as TokenScope, Token, Tokens},
 };
 
@@ -97,6 +98,9 @@ pub(crate) async fn guard(State(access): State<Access>, mut request: Request, ne
         Some(caller) if is_refused && used.is_recorded() => access.note(&caller, code),
         _ => used.is_recorded(),
     };
+    if let Some(reviewed) = response.extensions().get::<Reviewed>() {
+        used.reviewed(reviewed);
+    }
     used.answered(code.as_u16(), None, is_recorded);
     ended(used, response).await
 }

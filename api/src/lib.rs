@@ -22,6 +22,7 @@ pub mod later;
 pub mod metrics;
 pub mod prometheus;
 pub mod rebuild;
+pub mod reviews;
 pub mod routes;
 pub mod search;
 pub mod server;

@@ -22,6 +22,8 @@ use crate::{
     prometheus::MetricsPage,
     rebuild,
     rebuild::Rebuilder,
+    reviews,
+    reviews::Reviews,
     search::Search,
     server::note_route,
     tail,
@@ -47,6 +49,8 @@ pub struct Api {
     pub keys: Option<Keys>,
     /// The keys that seal the bodies of events.
     pub day_keys: Option<Shredder>,
+    /// The gateway's admission chain, as a webhook.
+    pub reviews: Option<Reviews>,
     /// The role `query`.
     pub query: Option<QueryRole>,
 }
@@ -115,6 +119,10 @@ impl Routes {
         if let Some(shredder) = &api.day_keys {
             routes.add("/v1/keys/days", get(days::list).with_state(shredder.clone()));
             routes.add("/v1/keys/days/{day}", delete(days::shred).with_state(shredder.clone()));
+        }
+        if let Some(reviews) = &api.reviews {
+            routes.add("/admission/v1/mutate", post(reviews::mutate).with_state(reviews.clone()));
+            routes.add("/admission/v1/validate", post(reviews::validate).with_state(reviews.clone()));
         }
         if let Some(query) = &api.query {
             routes.add_query(query);

@@ -11,7 +11,7 @@ use super::{
     outcome::{Decision, Outcome, Verdict},
 };
 use crate::{
-    controller::{FailurePolicy, Phase, Reinvocation},
+    controller::{FailurePolicy, Phase, Phases, Reinvocation},
     denial::Denial,
     patch,
     request::AdmissionRequest,
@@ -26,8 +26,22 @@ impl AdmissionChain {
     ///
     /// Never fails and never panics: what a controller does wrong is in the outcome.
     pub async fn admit(&self, request: &AdmissionRequest) -> Outcome {
+        self.run(request, Phases::Both).await
+    }
+
+    /// Takes a request through the mutating phase alone, as a mutating webhook is asked.
+    pub async fn mutate(&self, request: &AdmissionRequest) -> Outcome {
+        self.run(request, Phases::Mutating).await
+    }
+
+    /// Takes a request through the validating phase alone, as a validating webhook is asked.
+    pub async fn validate(&self, request: &AdmissionRequest) -> Outcome {
+        self.run(request, Phases::Validating).await
+    }
+
+    async fn run(&self, request: &AdmissionRequest, phases: Phases) -> Outcome {
         let mut run = Run::new(request);
-        if let Err(denial) = run.through(self).await {
+        if let Err(denial) = run.through(self, phases).await {
             run.outcome.annotations.extend(denial.annotations.clone());
             run.warn(denial.warnings.to_vec());
             run.outcome.denial = Some(denial);
@@ -70,8 +84,13 @@ impl Run {
         Self { request: request.clone(), ends, round: 0, changes: 0, added_change: false, outcome }
     }
 
-    async fn through(&mut self, chain: &AdmissionChain) -> Result<(), Denial> {
-        self.mutate(chain).await?;
+    async fn through(&mut self, chain: &AdmissionChain, phases: Phases) -> Result<(), Denial> {
+        if phases.contains(Phase::Mutating) {
+            self.mutate(chain).await?;
+        }
+        if !phases.contains(Phase::Validating) {
+            return Ok(());
+        }
         if let Some(validation) = &chain.validation {
             validation(&self.request)?;
         }

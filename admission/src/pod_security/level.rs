@@ -102,6 +102,16 @@ impl LevelVersion {
     }
 }
 
+/// `restricted`, or `restricted:v1.25`; without a version it is the newest.
+impl FromStr for LevelVersion {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let (level, version) = text.split_once(':').unwrap_or((text, "latest"));
+        Ok(Self { level: level.parse()?, version: version.parse()? })
+    }
+}
+
 impl fmt::Display for LevelVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.level, self.version)
@@ -138,6 +148,15 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Version>(), Err(ParseError::Version), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_level_may_have_a_version() {
+        for (text, shown) in [("baseline", "baseline:latest"), ("restricted:v1.25", "restricted:v1.25")] {
+            assert_eq!(text.parse::<LevelVersion>().unwrap().to_string(), shown);
+        }
+        assert_eq!("strict:v1.1".parse::<LevelVersion>(), Err(ParseError::Level));
+        assert_eq!("baseline:".parse::<LevelVersion>(), Err(ParseError::Version));
     }
 
     #[test]

@@ -53,7 +53,7 @@ const fn of(resource: &'static str) -> Need {
 }
 
 /// Every route. What is not here is nobody's, and a test looks for such.
-pub static TABLE: [Row; 20] = [
+pub static TABLE: [Row; 22] = [
     quiet("GET", "/livez", "get", Need::Nothing),
     quiet("GET", "/readyz", "get", Need::Nothing),
     quiet("GET", "/metrics", "get", Need::Path),
@@ -73,6 +73,8 @@ pub static TABLE: [Row; 20] = [
     row("GET", "/v1/keys/rotation", "get", Need::Resource("keys", "rotation")),
     row("GET", "/v1/keys/days", "list", Need::Resource("keys", "days")),
     row("DELETE", "/v1/keys/days/{day}", "delete", Need::Resource("keys", "days")),
+    row("POST", "/admission/v1/mutate", "create", of("admissionreviews")),
+    row("POST", "/admission/v1/validate", "create", of("admissionreviews")),
     row("POST", "/v1/keys/rotation", "create", Need::Resource("keys", "rotation")),
 ];
 

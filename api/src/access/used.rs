@@ -11,10 +11,11 @@ use super::{caller::Caller, scope::Scope, table, table::Row, uses::Uses};
 use crate::{
     errors::ApiError,
     gateway::{
-        audit::{ObjectRef, agent, source_ips},
+        audit::{DECISIONS, ObjectRef, agent, decided, source_ips},
         request::RequestInfo,
         user::UserInfo,
     },
+    reviews::Reviewed,
 };
 
 /// The most that a record of a use has: its texts are cut, and what a client may send in a head has a bound.
@@ -63,10 +64,22 @@ struct Event {
     response_status: Option<ResponseStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
     results: Option<u64>,
+    /// What was decided about the object, where the use is a review.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    review: Option<Review>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     annotations: BTreeMap<&'static str, String>,
     request_received_timestamp: Timestamp,
     stage_timestamp: Timestamp,
+}
+
+/// A review: what was asked of the other API server, and whether it may be.
+#[derive(Debug, Serialize)]
+struct Review {
+    uid: String,
+    operation: &'static str,
+    user: String,
+    allowed: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -113,6 +126,7 @@ impl Used {
             scope: None,
             response_status: None,
             results: None,
+            review: None,
             annotations: BTreeMap::new(),
             request_received_timestamp: now,
             stage_timestamp: now,
@@ -133,6 +147,20 @@ impl Used {
         let decision = if is_allowed { "allow" } else { "forbid" };
         self.event.annotations.insert("authorization.k8s.io/decision", decision.to_owned());
         self.event.annotations.insert("authorization.k8s.io/reason", reason.to_owned());
+    }
+
+    /// What admission decided about a review's object, which the record is about then.
+    pub(super) fn reviewed(&mut self, reviewed: &Reviewed) {
+        self.event.object_ref = Some(reviewed.object.clone());
+        self.event.review = Some(Review {
+            uid: cut(&reviewed.uid, MAX_TEXT_BYTES),
+            operation: reviewed.operation,
+            user: cut(&reviewed.username, MAX_TEXT_BYTES),
+            allowed: reviewed.is_allowed,
+        });
+        if let Some(decisions) = decided(&reviewed.decisions) {
+            self.event.annotations.insert(DECISIONS, decisions);
+        }
     }
 
     /// Which records can be seen.

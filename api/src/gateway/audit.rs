@@ -29,7 +29,11 @@ use tokio::sync::watch;
 
 use self::event::Event;
 pub use self::{announced::AnnouncedStore, event::ObjectRef, mode::Mode, trail::Trail, unfinished::Recovery};
-pub(crate) use self::{event::agent, trail::source_ips};
+pub(crate) use self::{
+    decisions::{ANNOTATION as DECISIONS, decided},
+    event::agent,
+    trail::source_ips,
+};
 use super::{request::RequestInfo, user::UserInfo};
 
 /// What is recorded where no policy was given: everything that is asked of a resource, without bodies.

@@ -51,6 +51,11 @@ impl Gateway {
         Self { registry, auditor, door, gate }
     }
 
+    /// What decides over changes.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
     /// What is charged for requests on their way.
     pub(super) fn charges(&self) -> &Charges {
         &self.gate.charges

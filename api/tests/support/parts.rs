@@ -96,6 +96,7 @@ pub fn over(stores: &Stores, folder: &Path, tokens: &[Token], bounds: Bounds) ->
         gateway: None,
         keys: None,
         day_keys: None,
+        reviews: None,
         query: Some(QueryRole {
             search: Search::new(index.clone(), ledger.clone(), log.clone(), clock),
             followers: Followers::new(stop.clone()),

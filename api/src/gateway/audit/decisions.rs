@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::metrics;
 
 /// The annotation: a list of what each call of a controller decided, in their order.
-pub(super) const ANNOTATION: &str = "admission.muniment.io/decisions";
+pub(crate) const ANNOTATION: &str = "admission.muniment.io/decisions";
 
 /// Bytes of the list without patches; what is beyond is counted. A request is decided in some ten calls.
 const MAX_BYTES: usize = 4 * 1024;
@@ -16,6 +16,13 @@ pub(super) const MAX_PATCH_BYTES: usize = 64 * 1024;
 
 /// Bytes of a reason; the whole one is in the answer that the client had.
 const MAX_REASON_BYTES: usize = 512;
+
+/// The annotation's value for what was decided about one request, without patches; none where nothing was.
+pub(crate) fn decided(decisions: &[Decision]) -> Option<String> {
+    let mut all = Decisions::default();
+    all.add(decisions, false);
+    all.value()
+}
 
 /// One call.
 #[derive(Serialize)]

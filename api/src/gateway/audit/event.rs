@@ -85,6 +85,20 @@ impl ObjectRef {
         }
     }
 
+    /// What a review is about; its names may be as long as its sender likes, and are cut.
+    pub(crate) fn reviewed(question: &::admission::AdmissionRequest) -> Self {
+        let cut = |text: &str| text[..text.floor_char_boundary(MAX_AGENT_BYTES)].to_owned();
+        Self {
+            resource: cut(&question.resource.resource),
+            namespace: cut(&question.namespace),
+            name: cut(&question.name),
+            api_group: cut(&question.resource.group),
+            api_version: cut(&question.resource.version),
+            subresource: cut(&question.subresource),
+            ..Self::default()
+        }
+    }
+
     /// Fills in what only the body tells.
     pub(super) fn fill(&mut self, object: &Object) {
         for (field, value) in [
