@@ -7,7 +7,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -157,6 +157,17 @@ impl Own {
     /// Freezes one process with SIGSTOP: its connections stay open and nothing answers.
     pub fn pause(&self, process: &str) {
         self.signal(process, Signal::STOP);
+        // A thread that runs meanwhile may answer once more.
+        let tasks = format!("/proc/{}/task", self.pid(process));
+        let is_stopped = |task: fs::DirEntry| {
+            let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('T'))
+        };
+        let begun = Instant::now();
+        while !fs::read_dir(&tasks).unwrap().all(|task| is_stopped(task.unwrap())) {
+            assert!(begun.elapsed() < PATIENCE, "{process} does not stop");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Lets a frozen process go on.
