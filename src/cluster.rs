@@ -2,11 +2,13 @@
 
 use std::{fs, num::NonZeroU32, path::Path, sync::Arc};
 
-use admission::{AdmissionChain, Settings as AdmissionSettings, pod_security::PodSecurityConfiguration};
+use admission::{
+    AdmissionChain, Settings as AdmissionSettings, WebhookClient, pod_security::PodSecurityConfiguration,
+};
 use anyhow::{Context, Result};
 use api::{
     gateway::{
-        admission::{Charges, Gate, StoredState, configuration},
+        admission::{Charges, Gate, StoredState, Webhooks, configuration},
         aggregation::aggregate,
         audit::{AnnouncedStore, Auditor, Mode, Recovery, default_policy},
         authn::{Authenticator, Sources, account::ServiceAccounts},
@@ -342,7 +344,7 @@ impl Check for ConfigurationCheck {
     async fn check(&self) -> Result<String, String> {
         let in_force = self.0.borrow().clone();
         let in_force = in_force.ok_or("what configures admission has not been read yet")?;
-        Ok(format!("{} policies are in force", in_force.len()))
+        Ok(format!("{} policies and webhooks are in force", in_force.len()))
     }
 }
 
@@ -356,7 +358,12 @@ fn gate(
     let charges = Charges::new(registry.clone());
     let state = StoredState::new(registry.clone(), charges.clone(), in_force);
     let chain = AdmissionChain::before(Arc::new(state));
-    let chain = chain.with_settings(AdmissionSettings { pod_security, ..AdmissionSettings::default() });
+    let webhook_client: Arc<dyn WebhookClient> = Arc::new(Webhooks::new(registry.clone()));
+    let chain = chain.with_settings(AdmissionSettings {
+        pod_security,
+        webhook_client: Some(webhook_client),
+        ..AdmissionSettings::default()
+    });
     let chain = chain.with_plugins(&settings.enable_admission_plugins, &settings.disable_admission_plugins);
     let chain = exit::usage(chain.map_err(Into::into))?;
     Ok(Gate::new(chain, charges))

@@ -14,6 +14,7 @@ use crate::{
     priority::Priority,
     resource_quota::ResourceQuota,
     service_account::ServiceAccount,
+    webhook::{MutatingAdmissionWebhook, ValidatingAdmissionWebhook, WebhookClient},
 };
 
 /// The built-in controllers in kube-apiserver's order.
@@ -24,7 +25,9 @@ pub const BUILT_IN: &[&str] = &[
     "PodSecurity",
     "Priority",
     "DefaultTolerationSeconds",
+    "MutatingAdmissionWebhook",
     "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionWebhook",
     "ResourceQuota",
 ];
 
@@ -37,6 +40,8 @@ pub struct Settings {
     pub not_ready_toleration_seconds: i64,
     /// How many seconds Pods stay on a node that is out of reach.
     pub unreachable_toleration_seconds: i64,
+    /// What calls webhooks; without it every call has failed.
+    pub webhook_client: Option<Arc<dyn WebhookClient>>,
 }
 
 impl Default for Settings {
@@ -45,6 +50,7 @@ impl Default for Settings {
             pod_security: PodSecurityConfiguration::default(),
             not_ready_toleration_seconds: DEFAULT_SECONDS,
             unreachable_toleration_seconds: DEFAULT_SECONDS,
+            webhook_client: None,
         }
     }
 }
@@ -62,6 +68,12 @@ pub(crate) fn controllers(
             "ServiceAccount" => Arc::new(ServiceAccount::new(state.clone())),
             "ResourceQuota" => Arc::new(ResourceQuota::new(state.clone())),
             "ValidatingAdmissionPolicy" => Arc::new(ValidatingAdmissionPolicy::new(state.clone())),
+            "MutatingAdmissionWebhook" => {
+                Arc::new(MutatingAdmissionWebhook::new(state.clone(), settings.webhook_client.clone()))
+            }
+            "ValidatingAdmissionWebhook" => {
+                Arc::new(ValidatingAdmissionWebhook::new(state.clone(), settings.webhook_client.clone()))
+            }
             "Priority" => Arc::new(Priority::new(state.clone())),
             "DefaultTolerationSeconds" => Arc::new(DefaultTolerationSeconds::new(
                 settings.not_ready_toleration_seconds,

@@ -70,6 +70,11 @@ pub trait AdmissionController: Send + Sync + 'static {
     /// The name in flags, audit events and metrics.
     fn name(&self) -> &str;
 
+    /// Whether controllers see the object once more when this one changed it. So it is with those that were added.
+    fn causes_reinvocation(&self) -> bool {
+        false
+    }
+
     /// Whether the controller wants to see an operation at all.
     fn supports_operation(&self, op: &Operation) -> bool;
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use crate::{quote::Quoted, request::AdmissionRequest};
+use crate::{quote::Quoted, request::AdmissionRequest, response::Notes};
 
 /// One cause among a status's details.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -116,6 +116,14 @@ impl Denial {
     #[must_use]
     pub fn annotated(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.annotations.insert(key.into(), value.into());
+        self
+    }
+
+    /// The same with what came along with the request until it was refused.
+    #[must_use]
+    pub(crate) fn with_notes(mut self, notes: Notes) -> Self {
+        self.annotations.extend(notes.annotations);
+        Arc::make_mut(&mut self.warnings).extend(notes.warnings);
         self
     }
 

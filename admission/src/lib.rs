@@ -70,6 +70,7 @@ mod request;
 mod resource_quota;
 mod response;
 mod service_account;
+mod webhook;
 
 pub use built_in::{BUILT_IN, Settings};
 pub use chain::{AdmissionChain, ControllerStatus, Decision, Outcome, PluginError, Validation, Verdict};
@@ -83,3 +84,4 @@ pub use quantity::{Quantity, QuantityError};
 pub use request::{AdmissionRequest, GroupVersionKind, GroupVersionResource, Operation, UserInfo};
 pub use resource_quota::Tally;
 pub use response::{AdmissionResponse, Notes};
+pub use webhook::{CallError, Memory, ServiceReference, WebhookClient, WebhookTarget};

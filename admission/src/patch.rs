@@ -73,6 +73,12 @@ pub enum PatchError {
     Misfit(#[from] json_patch::PatchError),
 }
 
+/// Why a patch was not applied, with its causes, in one line.
+pub(crate) fn described(error: &PatchError) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 /// Applies a patch. After an error the object is as it was.
 ///
 /// # Errors

@@ -14,4 +14,8 @@ pub use configuration::{Configuration, Configured};
 
 #[cfg(test)]
 pub(crate) use apart::STACK_BYTES;
+pub(crate) use apart::apart;
+pub(crate) use condition::{Compiled, StoredCondition, all_hold, compiled};
+pub(crate) use configuration::failure_policy;
+pub(crate) use subject::{converted, subject, user};
 pub(crate) use validating::ValidatingAdmissionPolicy;

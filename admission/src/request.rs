@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::webhook::Memory;
+
 /// The operations that admission sees. Reads are not among them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
@@ -135,6 +137,8 @@ pub struct AdmissionRequest {
     pub dry_run: bool,
     /// When the client is to have its answer.
     pub deadline: Option<Instant>,
+    /// What the chain remembers of it between its rounds; new for each request.
+    pub memory: Memory,
 }
 
 impl AdmissionRequest {
@@ -158,6 +162,7 @@ impl AdmissionRequest {
             options: None,
             dry_run: false,
             deadline: None,
+            memory: Memory::default(),
         }
     }
 

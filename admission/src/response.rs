@@ -13,6 +13,8 @@ pub struct Notes {
     pub warnings: Vec<String>,
     /// Annotations for the audit event.
     pub annotations: BTreeMap<String, String>,
+    /// What failed and is passed by: one sentence for each.
+    pub failed_open: Vec<String>,
 }
 
 /// A controller's answer.

@@ -66,8 +66,8 @@ struct Run {
     round: u8,
     /// How often the object was changed.
     changes: u64,
-    /// Whether a controller that was added changed the object.
-    added_change: bool,
+    /// Whether a controller changed the object whose changes all others are to see.
+    again: bool,
     outcome: Outcome,
 }
 
@@ -81,7 +81,7 @@ impl Run {
             decisions: Vec::new(),
         };
         let ends = request.deadline.unwrap_or_else(|| Instant::now() + REQUEST);
-        Self { request: request.clone(), ends, round: 0, changes: 0, added_change: false, outcome }
+        Self { request: request.clone(), ends, round: 0, changes: 0, again: false, outcome }
     }
 
     async fn through(&mut self, chain: &AdmissionChain, phases: Phases) -> Result<(), Denial> {
@@ -107,10 +107,11 @@ impl Run {
             self.ask(entry, Phase::Mutating).await?;
             seen.push((entry, self.changes));
         }
-        if !self.added_change {
+        if !self.again {
             return Ok(());
         }
         self.round = 1;
+        self.request.memory.round = 1;
         for (entry, changes) in seen {
             let again = !entry.is_added()
                 || (changes < self.changes && entry.controller().reinvocation() == Reinvocation::IfNeeded);
@@ -156,10 +157,21 @@ impl Run {
             if let Err(failure) = self.patch(&notes) {
                 return self.failed(entry, failure);
             }
-            self.added_change |= entry.is_added();
+            self.again |= entry.is_added() || entry.controller().causes_reinvocation();
         }
         self.warn(notes.warnings);
         self.outcome.annotations.extend(notes.annotations);
+        for why in notes.failed_open {
+            let verdict = Verdict::FailedOpen(why);
+            let (controller, round) = (entry.name().to_owned(), self.round);
+            self.outcome.decisions.push(Decision {
+                controller,
+                phase,
+                round,
+                verdict,
+                duration: Duration::ZERO,
+            });
+        }
         (if notes.patch.is_empty() { Verdict::Allowed } else { Verdict::Patched(notes.patch) }, Ok(()))
     }
 
@@ -174,7 +186,12 @@ impl Run {
     fn patch(&mut self, notes: &Notes) -> Result<(), Failure> {
         let no_object = || Failure::Patch("there is no object to change".to_owned());
         let object: &mut Value = Arc::make_mut(self.request.object.as_mut().ok_or_else(no_object)?);
-        patch::apply(object, &notes.patch).map_err(|error| Failure::Patch(described(&error)))?;
+        patch::apply(object, &notes.patch).map_err(|error| {
+            Failure::Patch(format!(
+                "answered with a patch that cannot be applied: {}",
+                patch::described(&error)
+            ))
+        })?;
         self.changes += 1;
         Ok(())
     }
@@ -194,12 +211,4 @@ impl Run {
 
 fn out_of_time() -> Denial {
     Denial::timeout("request did not complete within the allotted timeout")
-}
-
-/// An error with its causes, in one line.
-fn described(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(format!("answered with a patch that cannot be applied: {error}"), |text, cause| {
-        format!("{text}: {cause}")
-    })
 }

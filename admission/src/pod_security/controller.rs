@@ -167,7 +167,7 @@ impl PodSecurity {
             return Err(Denial { annotations, ..denial });
         }
         let warnings = would_violate(&mut known, policy.warn, pod).into_iter().collect();
-        Ok(AdmissionResponse::AllowWithNotes(Notes { patch: Vec::new(), warnings, annotations }))
+        Ok(AdmissionResponse::AllowWithNotes(Notes { warnings, annotations, ..Notes::default() }))
     }
 
     async fn namespace(&self, request: &AdmissionRequest) -> Result<AdmissionResponse, Denial> {

@@ -11,6 +11,7 @@ use crate::{
     controller::FailurePolicy,
     matching::{Constraints, Selector},
     request::GroupVersionKind,
+    webhook::{Webhook, webhooks},
 };
 
 /// The kinds that configure admission.
@@ -20,17 +21,24 @@ pub enum Configured {
     ValidatingPolicy,
     /// `ValidatingAdmissionPolicyBinding`.
     ValidatingBinding,
+    /// `MutatingWebhookConfiguration`.
+    MutatingWebhooks,
+    /// `ValidatingWebhookConfiguration`.
+    ValidatingWebhooks,
 }
 
 impl Configured {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::ValidatingPolicy, Self::ValidatingBinding];
+    pub const ALL: [Self; 4] =
+        [Self::ValidatingPolicy, Self::ValidatingBinding, Self::MutatingWebhooks, Self::ValidatingWebhooks];
 
     /// The plural, in the group `admissionregistration.k8s.io`.
     pub fn plural(self) -> &'static str {
         match self {
             Self::ValidatingPolicy => "validatingadmissionpolicies",
             Self::ValidatingBinding => "validatingadmissionpolicybindings",
+            Self::MutatingWebhooks => "mutatingwebhookconfigurations",
+            Self::ValidatingWebhooks => "validatingwebhookconfigurations",
         }
     }
 }
@@ -39,23 +47,31 @@ impl Configured {
 #[derive(Clone, Debug, Default)]
 pub struct Configuration {
     pub(super) validating: Vec<Arc<ValidatingPolicy>>,
+    /// By the names of their configurations.
+    pub(crate) mutating_webhooks: Vec<Arc<Webhook>>,
+    pub(crate) validating_webhooks: Vec<Arc<Webhook>>,
 }
 
 impl Configuration {
     /// Reads stored objects. What a former configuration has compiled of the same specification is taken over.
     pub fn read<'v>(objects: impl IntoIterator<Item = (Configured, &'v Value)>, former: &Self) -> Self {
         let (mut policies, mut bindings) = (BTreeMap::new(), BTreeMap::<_, Vec<_>>::new());
+        let (mut mutating, mut validating) = (BTreeMap::new(), BTreeMap::new());
         for (kind, object) in objects {
             let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
             match kind {
                 Configured::ValidatingPolicy => drop(policies.insert(name, &object["spec"])),
+                Configured::MutatingWebhooks => drop(mutating.insert(name.clone(), webhooks(&name, object))),
+                Configured::ValidatingWebhooks => {
+                    drop(validating.insert(name.clone(), webhooks(&name, object)))
+                }
                 Configured::ValidatingBinding => {
                     let spec = BindingSpec::deserialize(&object["spec"]).unwrap_or_default();
                     bindings.entry(spec.policy_name.clone()).or_default().push(Binding { name, spec });
                 }
             }
         }
-        let validating = policies.into_iter().map(|(name, spec)| {
+        let policies = policies.into_iter().map(|(name, spec)| {
             let mut bindings = bindings.remove(&name).unwrap_or_default();
             bindings.sort_by(|one, other| one.name.cmp(&other.name));
             let known =
@@ -64,12 +80,16 @@ impl Configuration {
                 known.map_or_else(|| Arc::new(ValidatingRules::of(spec)), |policy| policy.rules.clone());
             Arc::new(ValidatingPolicy { name, rules, bindings })
         });
-        Self { validating: validating.collect() }
+        Self {
+            validating: policies.collect(),
+            mutating_webhooks: mutating.into_values().flatten().collect(),
+            validating_webhooks: validating.into_values().flatten().collect(),
+        }
     }
 
-    /// How many policies there are, bound or not.
+    /// How many policies and webhooks there are.
     pub fn len(&self) -> usize {
-        self.validating.len()
+        self.validating.len() + self.mutating_webhooks.len() + self.validating_webhooks.len()
     }
 
     /// Whether nothing is configured.
@@ -214,6 +234,6 @@ impl ValidatingRules {
 }
 
 /// `Fail` where nothing is said.
-pub(super) fn failure_policy(word: Option<&str>) -> FailurePolicy {
+pub(crate) fn failure_policy(word: Option<&str>) -> FailurePolicy {
     if word == Some("Ignore") { FailurePolicy::Ignore } else { FailurePolicy::Fail }
 }

@@ -229,7 +229,11 @@ impl Found {
             .extend(published.map(|(key, values)| (key, values.into_iter().collect::<Vec<_>>().join(", "))));
         let Some((message, reason)) = self.refused else {
             let (warnings, annotations) = (self.warnings, self.annotations);
-            return Ok(AdmissionResponse::AllowWithNotes(Notes { patch: Vec::new(), warnings, annotations }));
+            return Ok(AdmissionResponse::AllowWithNotes(Notes {
+                warnings,
+                annotations,
+                ..Notes::default()
+            }));
         };
         let code = match reason.as_str() {
             "Forbidden" => 403,

@@ -4,19 +4,20 @@ mod charges;
 pub mod configuration;
 pub mod pending;
 mod state;
+mod webhooks;
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use ::admission::{
-    AdmissionChain, AdmissionRequest, Decision, Denial, GroupVersionKind, GroupVersionResource, Operation,
-    UserInfo as AdmissionUser, Verdict,
+    AdmissionChain, AdmissionRequest, Decision, Denial, GroupVersionKind, GroupVersionResource, Memory,
+    Operation, UserInfo as AdmissionUser, Verdict,
 };
 use async_trait::async_trait;
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use self::state::noting_outages;
-pub use self::{charges::Charges, state::StoredState};
+pub use self::{charges::Charges, state::StoredState, webhooks::Webhooks};
 use super::{
     object::Object,
     registry::{Edit, Target},
@@ -182,10 +183,28 @@ impl<'r> Hearing<'r> {
             },
             object: object.map(value),
             old_object: old.map(value),
-            options: None,
+            options: self.options(operation),
             dry_run: self.is_dry_run,
             deadline: None,
+            memory: Memory::default(),
         }
+    }
+
+    /// The options of the operation, as far as they say how it is admitted.
+    fn options(&self, operation: Operation) -> Option<Arc<Value>> {
+        let kind = match operation {
+            Operation::Create => "CreateOptions",
+            Operation::Update if self.info.verb == "patch" => "PatchOptions",
+            Operation::Update => "UpdateOptions",
+            Operation::Delete => "DeleteOptions",
+            // A connection has options of its own kind, which nothing here reads.
+            Operation::Connect => return None,
+        };
+        let mut options = json!({ "kind": kind, "apiVersion": "meta.k8s.io/v1" });
+        if self.is_dry_run {
+            options["dryRun"] = json!(["All"]);
+        }
+        Some(Arc::new(options))
     }
 
     /// The object as the chain leaves it: where something was changed, again in the form of its type.

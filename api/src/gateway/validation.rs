@@ -10,6 +10,7 @@ mod rbac;
 mod rules;
 mod service;
 mod storage;
+mod webhook;
 mod workload;
 
 use serde_json::{Value, json};
@@ -108,6 +109,12 @@ fn body(resource: &Resource, object: &Object, faults: &mut Faults) {
         ("batch", "jobs") => workload::job(object.get("spec"), "spec", faults),
         ("batch", "cronjobs") => workload::cron_job(object.get("spec"), faults),
         ("admissionregistration.k8s.io", "validatingadmissionpolicies") => policy::validating(object, faults),
+        ("admissionregistration.k8s.io", "mutatingwebhookconfigurations") => {
+            webhook::configuration(object, true, faults);
+        }
+        ("admissionregistration.k8s.io", "validatingwebhookconfigurations") => {
+            webhook::configuration(object, false, faults);
+        }
         ("admissionregistration.k8s.io", "validatingadmissionpolicybindings") => {
             policy::validating_binding(object, faults);
         }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use ::admission::{
-    AdmissionRequest, Denial, GroupVersionKind, GroupVersionResource, Operation, Outcome, PatchOperation,
-    UserInfo as AdmissionUser, Verdict,
+    AdmissionRequest, Denial, GroupVersionKind, GroupVersionResource, Memory, Operation, Outcome,
+    PatchOperation, UserInfo as AdmissionUser, Verdict,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
@@ -186,6 +186,7 @@ impl Request {
             options: there(self.options),
             dry_run: true,
             deadline: None,
+            memory: Memory::default(),
         })
     }
 }

@@ -11,7 +11,12 @@ use crate::gateway::{follow::Followed, object::Object, store::Store};
 /// Where it is kept.
 const CONFIGURATION: Followed = Followed {
     what: "admission configuration",
-    prefixes: &["validatingadmissionpolicies/", "validatingadmissionpolicybindings/"],
+    prefixes: &[
+        "validatingadmissionpolicies/",
+        "validatingadmissionpolicybindings/",
+        "mutatingwebhookconfigurations/",
+        "validatingwebhookconfigurations/",
+    ],
 };
 
 /// What is in force; none until the store was read.

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Mutex, time::Duration};
 
-use ::admission::AdmissionChain;
+use ::admission::{AdmissionChain, Configuration};
 use axum::http::StatusCode;
 use bytes::Bytes;
 use ingest::{
@@ -153,16 +153,11 @@ impl Harness {
         let registry = Registry::new(Arc::new(store), clock.clone());
         let door = door(&registry, &journal, folder.path(), &clock);
         let charges = Charges::new(registry.clone());
-        let state = StoredState::new(registry.clone(), charges.clone(), watch::channel(None).1);
+        let nothing = watch::channel(Some(Arc::new(Configuration::default()))).1;
+        let state = StoredState::new(registry.clone(), charges.clone(), nothing);
         let chain = AdmissionChain::before(Arc::new(state));
         // Nothing else is read from the store: its keys are not what these tests are about.
-        let off = [
-            "NamespaceLifecycle",
-            "ServiceAccount",
-            "ResourceQuota",
-            "LimitRanger",
-            "ValidatingAdmissionPolicy",
-        ];
+        let off = ["NamespaceLifecycle", "ServiceAccount", "ResourceQuota", "LimitRanger"];
         let gate = Gate::new(chain.with_plugins(&[], &off.map(str::to_owned)).unwrap(), charges);
         let auditor = Auditor::new(journal.clone(), redactor, in_force, "local".into(), mode, clock);
         let gateway = Gateway::new(registry, auditor, door, gate);
