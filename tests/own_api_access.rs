@@ -346,6 +346,32 @@ async fn used(root: &Caller, query: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_follows_too_often_is_told_so_and_keeps_nobody_else_out() {
+    let stage = Stage::set().await;
+    let (alice, audrey) = (stage.user("alice"), stage.user("audrey"));
+    let mut open = Vec::new();
+    let refused = loop {
+        let answer = alice.get("/v1/tail").send().await.unwrap();
+        if answer.status() != StatusCode::OK {
+            break answer;
+        }
+        open.push(answer);
+        assert!(open.len() <= 8, "one user's streams have a bound");
+    };
+    assert_eq!((open.len(), refused.status()), (8, StatusCode::TOO_MANY_REQUESTS));
+    assert!(refused.headers()["retry-after"].to_str().unwrap().parse::<u32>().unwrap() > 0);
+    let said = refused.text().await.unwrap();
+    assert!(said.contains("alice follows 8 times already"), "{said}");
+    assert_eq!(status(&audrey, Method::GET, "/v1/tail").await, StatusCode::OK);
+
+    open.pop();
+    eventually("a place that was given back", async || {
+        (status(&alice, Method::GET, "/v1/tail").await == StatusCode::OK).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn each_use_is_recorded_with_who_what_and_how_much() {
     let stage = Stage::set().await;
     let (root, alice) = (&stage.root, stage.user("alice"));

@@ -4,7 +4,9 @@
 //! nothing. A record that is indexed and not yet in the ledger is waited for, and everything behind it with it, so
 //! that the order stays and no id lies beyond a record that was not given. A slow client slows only its own stream: the next part is read when the last one was taken.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+mod followers;
+
+use std::{convert::Infallible, time::Duration};
 
 use axum::{
     Extension,
@@ -19,9 +21,10 @@ use futures::{Stream, stream};
 use index::{Commit, TailPage, TailToken};
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
 
+use self::followers::Follower;
+pub use self::followers::Followers;
 use crate::{
     access::{Caller, Scope, scope::Narrowed},
     asked::Query,
@@ -31,9 +34,6 @@ use crate::{
     search::Search,
 };
 
-/// Clients that follow at once. Each costs one query for every commit of the index, twice a second under load.
-const MAX_FOLLOWERS: usize = 64;
-
 /// Records that are read and sent together.
 const PART: usize = 200;
 
@@ -42,20 +42,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// What following is to roles.
 const VERB: &str = "watch";
-
-/// Bounds how many follow, and ends them when the process stops.
-#[derive(Clone, Debug)]
-pub struct Followers {
-    places: Arc<Semaphore>,
-    stop: CancellationToken,
-}
-
-impl Followers {
-    /// Streams end at `stop`, because they would not by themselves.
-    pub fn new(stop: CancellationToken) -> Self {
-        Self { places: Arc::new(Semaphore::new(MAX_FOLLOWERS)), stop }
-    }
-}
 
 /// The query of `GET /v1/tail`.
 #[derive(Debug, Default, Deserialize)]
@@ -83,11 +69,7 @@ pub(crate) async fn tail(
         })?,
         None => search.tail_from_now(),
     };
-    let place = followers
-        .places
-        .clone()
-        .try_acquire_owned()
-        .map_err(|_| ApiError::too_much("busy", format!("{MAX_FOLLOWERS} clients follow already")))?;
+    let place = followers.enter(&caller.effective().username)?;
     let commits = search.commits();
     let following = Following { search, caller, scope, query, token, unsent: None, commits, _place: place };
     let stop = followers.stop.clone();
@@ -107,7 +89,7 @@ struct Following {
     /// The last part, while not all of it was sent.
     unsent: Option<Part>,
     commits: watch::Receiver<Commit>,
-    _place: OwnedSemaphorePermit,
+    _place: Follower,
 }
 
 impl Following {
