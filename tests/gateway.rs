@@ -149,6 +149,57 @@ async fn a_watch_shows_what_is_there_and_then_each_change_in_order() {
     caller.until_count("resource:configmaps verb:watch stage:ResponseComplete", 1).await;
 }
 
+/// The number of a series, whatever the order of its labels is.
+fn figure(page: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    let series =
+        page.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
+    let mut series = series.filter(|line| {
+        labels.iter().all(|(label, value)| {
+            let pair = format!("{label}=\"{value}\"");
+            line.contains(&format!("{{{pair}")) || line.contains(&format!(",{pair}"))
+        })
+    });
+    series.next()?.rsplit_once(' ')?.1.parse().ok()
+}
+
+#[tokio::test]
+async fn requests_are_measured_by_verb_and_resource_and_made_up_ones_share_one_name() {
+    let server = Server::start(&[ALONE]).await;
+    let caller = server.call();
+    make_shop(&caller).await;
+    for name in ["a", "b"] {
+        send(&caller, Method::POST, CONFIG_MAPS, config_map(name, "1")).await;
+    }
+    send(&caller, Method::GET, &format!("{CONFIG_MAPS}/none"), Value::Null).await;
+    for n in 0..10 {
+        send(&caller, Method::GET, &format!("/apis/made.up/v1/things{n}"), Value::Null).await;
+    }
+    let watch = caller.get(&format!("{CONFIG_MAPS}?watch=true")).send().await.unwrap();
+    let page = || async { caller.get("/metrics").send().await.unwrap().text().await.unwrap() };
+    let now = page().await;
+    let maps = |verb| [("verb", verb), ("group", ""), ("resource", "configmaps"), ("subresource", "")];
+    let requests = "muniment_gateway_requests_total";
+    let of = |verb, code| figure(&now, requests, &[&maps(verb)[..], &[("code", code)]].concat());
+    assert_eq!(of("create", "201"), Some(2.0), "{now}");
+    assert_eq!(of("get", "404"), Some(1.0), "{now}");
+    assert_eq!(of("watch", "200"), Some(1.0), "{now}");
+    assert_eq!(figure(&now, requests, &[("verb", "list"), ("resource", "other")]), Some(10.0), "{now}");
+    assert!(!now.contains("things1") && !now.contains("made.up"), "{now}");
+    let seconds = |what| figure(&now, &format!("muniment_gateway_request_seconds_{what}"), &maps("create"));
+    assert_eq!(seconds("count"), Some(2.0), "{now}");
+    assert!(seconds("sum") > Some(0.0) && seconds("bucket").is_some(), "{now}");
+
+    let in_flight = |page: &str| figure(page, "muniment_gateway_requests_in_flight", &[("class", "watch")]);
+    assert_eq!(in_flight(&now), Some(1.0), "a watch is in flight until its reader goes: {now}");
+    assert_eq!(
+        figure(&now, "muniment_gateway_requests_in_flight", &[("class", "write")]),
+        Some(0.0),
+        "{now}"
+    );
+    drop(watch);
+    eventually("the watch's end", async || (in_flight(&page().await) == Some(0.0)).then_some(())).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_is_stored_and_stays_out_of_the_pipeline() {
     let policy = tempfile::NamedTempFile::new().unwrap();

@@ -18,6 +18,7 @@ pub mod escalation;
 pub mod follow;
 pub mod impersonation;
 pub mod limits;
+pub(crate) mod measured;
 pub mod negotiate;
 pub mod object;
 pub mod openapi;

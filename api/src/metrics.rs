@@ -1,13 +1,20 @@
 //! Every metric of this crate, declared once.
 
+use std::time::Duration;
+
 use ::admission::{Decision, Operation, Phase, Verdict};
-use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
+use metrics::{Label, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+
+use crate::gateway::{limits::Class, measured::Measured};
 
 const REQUESTS: &str = "muniment_http_requests_total";
 const REQUEST_SECONDS: &str = "muniment_http_request_seconds";
 const REFUSED_CONNECTIONS: &str = "muniment_http_refused_connections_total";
 const ACCEPTED: &str = "muniment_intake_events_total";
 const REJECTED: &str = "muniment_intake_rejected_total";
+const GATEWAY_REQUESTS: &str = "muniment_gateway_requests_total";
+const GATEWAY_SECONDS: &str = "muniment_gateway_request_seconds";
+const GATEWAY_IN_FLIGHT: &str = "muniment_gateway_requests_in_flight";
 const UNAUDITED: &str = "muniment_gateway_unaudited_requests_total";
 const UNFINISHED: &str = "muniment_gateway_unfinished_requests_total";
 const PANICS: &str = "muniment_gateway_panics_total";
@@ -25,6 +32,21 @@ pub fn describe() {
         "Events that intake accepted: durable and acknowledged, by cluster"
     );
     describe_counter!(REJECTED, Unit::Count, "Items that intake refused, by reason");
+    describe_counter!(
+        GATEWAY_REQUESTS,
+        Unit::Count,
+        "Requests of clients that the gateway answered, by verb, resource and status"
+    );
+    describe_histogram!(
+        GATEWAY_SECONDS,
+        Unit::Seconds,
+        "Time until the head of the gateway's answer, by verb and resource"
+    );
+    describe_gauge!(
+        GATEWAY_IN_FLIGHT,
+        Unit::Count,
+        "Requests that hold one of the gateway's places: reads, writes, and watches until they end"
+    );
     describe_counter!(
         UNAUDITED,
         Unit::Count,
@@ -65,6 +87,27 @@ pub(crate) fn accepted(cluster: &str, events: u64) {
 
 pub(crate) fn rejected(reason: &'static str, items: u64) {
     counter!(REJECTED, "reason" => reason).increment(items);
+}
+
+/// A client has its answer from the gateway.
+pub(crate) fn gateway_request(measured: Measured, status: u16, after: Duration) {
+    let Measured { verb, group, resource, subresource } = measured;
+    let labels =
+        ["verb", "group", "resource", "subresource"].into_iter().zip([verb, group, resource, subresource]);
+    let mut labels: Vec<Label> = labels.map(|(name, value)| Label::from_static_parts(name, value)).collect();
+    histogram!(GATEWAY_SECONDS, labels.clone()).record(after.as_secs_f64());
+    labels.push(Label::new("code", status.to_string()));
+    counter!(GATEWAY_REQUESTS, labels).increment(1);
+}
+
+/// A request of the gateway takes a place, or gives it back.
+pub(crate) fn in_flight(class: Class, change: f64) {
+    let class = match class {
+        Class::Read => "read",
+        Class::Write => "write",
+        Class::Stream => "watch",
+    };
+    gauge!(GATEWAY_IN_FLIGHT, "class" => class).increment(change);
 }
 
 /// The audit policy does not record a request.

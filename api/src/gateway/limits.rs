@@ -26,6 +26,7 @@ use governor::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{request::RequestInfo, status::Status};
+use crate::metrics;
 
 /// Places for addresses, and as many for users: half a megabyte each.
 const PLACES: usize = 65_536;
@@ -159,7 +160,14 @@ impl Class {
 /// A request's place among those in flight; free when it is dropped.
 #[derive(Debug)]
 pub struct Place {
+    class: Class,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        metrics::in_flight(self.class, -1.0);
+    }
 }
 
 /// Counts, and says when it is too much.
@@ -240,8 +248,9 @@ impl Limits {
             Class::Write => &self.0.writes,
             Class::Stream => &self.0.streams,
         };
-        let permit = places.clone().try_acquire_owned();
-        permit.map(|permit| Place { _permit: permit }).map_err(|_| Busy { wait: Duration::from_secs(1) })
+        let permit = places.clone().try_acquire_owned().map_err(|_| Busy { wait: Duration::from_secs(1) })?;
+        metrics::in_flight(class, 1.0);
+        Ok(Place { class, _permit: permit })
     }
 
     fn place(&self, key: impl Hash) -> usize {

@@ -1,6 +1,10 @@
 //! The path of a request through the gateway.
 
-use std::{net::IpAddr, panic::AssertUnwindSafe, time::Duration};
+use std::{
+    net::IpAddr,
+    panic::AssertUnwindSafe,
+    time::{Duration, Instant},
+};
 
 use axum::{
     body::Body,
@@ -21,6 +25,7 @@ use super::{
     door::{Admission, Door, TurnedAway},
     escalation::Guard,
     limits::Place,
+    measured::Measured,
     negotiate::Accepted,
     openapi,
     registry::Registry,
@@ -83,11 +88,13 @@ impl Gateway {
                 (info, Some(Status::bad_request(unclear.to_string())))
             }
         };
-        let user = match self.door.identify(&parts, peer).await {
-            Ok(user) => user,
-            Err(turned) => return self.turn_away(*turned, &info, &parts, peer).await,
+        let (measured, begun) = (Measured::of(&info), Instant::now());
+        let response = match self.door.identify(&parts, peer).await {
+            Ok(user) => self.known(parts, body, (info, unclear), user, peer).await,
+            Err(turned) => self.turn_away(*turned, &info, &parts, peer).await,
         };
-        self.known(parts, body, (info, unclear), user, peer).await
+        measured.answered(response.status().as_u16(), begun.elapsed());
+        response
     }
 
     /// Serves one request of somebody within the process.
