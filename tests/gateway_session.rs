@@ -10,12 +10,9 @@ mod kubectl;
 mod server;
 
 use engines::{etcd, unique};
-use kubectl::{Kubectl, Said};
+use kubectl::{Kubectl, Said, commands};
 use serde_json::Value;
 use server::Server;
-
-/// The commands; `!reason! command` for those that are answered otherwise here.
-const SESSION: &str = include_str!("kubectl/session.txt");
 
 /// What kube-apiserver 1.36 answered, made by `kubectl/record`.
 const RECORDED: &str = include_str!("kubectl/recorded.jsonl");
@@ -63,14 +60,11 @@ fn printed(command: &str, text: &str) -> Vec<String> {
 
 /// Runs every command, and gives each that is not answered as it should be.
 fn session(kubectl: &Kubectl) -> Vec<String> {
-    let lines: Vec<&str> =
-        SESSION.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
-    assert!(lines.len() > 90 && lines.len() == RECORDED.lines().count(), "record the session again");
+    let commands: Vec<_> = commands().collect();
+    assert!(commands.len() > 90 && commands.len() == RECORDED.lines().count(), "record the session again");
     let mut wrong = Vec::new();
-    for (line, recorded) in lines.into_iter().zip(RECORDED.lines()) {
+    for ((reason, command), recorded) in commands.into_iter().zip(RECORDED.lines()) {
         let theirs: Value = serde_json::from_str(recorded).unwrap();
-        let (reason, command) =
-            line.strip_prefix('!').map_or(("", line), |rest| rest.split_once("! ").unwrap());
         assert_eq!(theirs["command"], command, "record the session again");
         let Said { ok, out, err } = kubectl.run(&command.split(' ').collect::<Vec<_>>());
         let same = theirs["ok"] == ok
@@ -79,7 +73,7 @@ fn session(kubectl: &Kubectl) -> Vec<String> {
         if same != reason.is_empty() {
             let (their_out, their_err) = (&theirs["out"], &theirs["err"]);
             wrong.push(format!(
-                "{line}\n  theirs {}: {their_out} {their_err}\n  ours {ok}: {out:?} {err:?}",
+                "{reason}: {command}\n  theirs {}: {their_out} {their_err}\n  ours {ok}: {out:?} {err:?}",
                 theirs["ok"]
             ));
         }

@@ -18,6 +18,15 @@ pub(crate) struct Kubectl {
     flags: Vec<String>,
 }
 
+/// The session that is held against what kube-apiserver does; `!reason! command` for what is answered otherwise.
+const SESSION: &str = include_str!("../kubectl/session.txt");
+
+/// Its commands, each behind the reason why its answer is another one; empty where it is the same.
+pub(crate) fn commands() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let lines = SESSION.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(|line| line.strip_prefix('!').map_or(("", line), |rest| rest.split_once("! ").unwrap()))
+}
+
 /// What a command printed.
 #[derive(Debug)]
 pub(crate) struct Said {
@@ -30,17 +39,14 @@ impl Kubectl {
     /// For a server; nothing where the machine has no kubectl.
     pub(crate) fn of(server: &Server) -> Option<Self> {
         let caller = server.client().expect("a server that runs");
-        let authority = server.data().join("ca.pem");
+        Self::at(&caller.url, &caller.token, &server.data().join("ca.pem"))
+    }
+
+    /// For whatever listens there.
+    pub(crate) fn at(url: &str, token: &str, authority: &Path) -> Option<Self> {
         // No command of a test waits longer than this for one answer.
-        let flags = [
-            "--request-timeout",
-            "60s",
-            "--server",
-            &caller.url,
-            "--token",
-            &caller.token,
-            "--certificate-authority",
-        ];
+        let flags =
+            ["--request-timeout", "60s", "--server", url, "--token", token, "--certificate-authority"];
         let flags = flags.map(str::to_owned).into_iter().chain([authority.to_str()?.to_owned()]).collect();
         let kubectl = Self { home: tempfile::tempdir().unwrap(), flags };
         if Command::new("kubectl").arg("--help").output().is_err() {

@@ -49,6 +49,17 @@ impl Peer {
         format!("http://127.0.0.1:{}", self.variables["ETCD_PORT"])
     }
 
+    /// The URL of its API server.
+    pub fn api(&self) -> String {
+        format!("https://127.0.0.1:{}", self.variables["API_PORT"])
+    }
+
+    /// What somebody shows it: `admin` or `bench`.
+    pub fn token(&self, name: &str) -> String {
+        let token = fs::read_to_string(self.folder.join(format!("etc/{name}.token"))).unwrap();
+        token.trim().to_owned()
+    }
+
     /// Runs the script that starts and stops them.
     pub fn script(&self, args: &[&str]) {
         let mut command = Command::new(self.scripts.join("run.sh"));
@@ -60,10 +71,9 @@ impl Peer {
     /// kubectl against the API server.
     pub fn command(&self, token: &str, args: &[&str]) -> Command {
         let mut command = Command::new("kubectl");
-        command.args(["--server", &format!("https://127.0.0.1:{}", self.variables["API_PORT"])]);
+        command.args(["--server", &self.api()]);
         command.arg("--certificate-authority").arg(self.folder.join("pki/ca.crt"));
-        let token = fs::read_to_string(self.folder.join(format!("etc/{token}.token"))).unwrap();
-        command.args(["--token", token.trim(), "--request-timeout", "60s"]).args(args);
+        command.args(["--token", &self.token(token), "--request-timeout", "60s"]).args(args);
         command.env("HOME", &self.folder);
         command
     }

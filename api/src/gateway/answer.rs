@@ -12,11 +12,10 @@ use serde_json::{Map, Value, json};
 use super::{
     negotiate::{Accepted, Encoding, Shape},
     object::Object,
-    registry::{Page, Raw},
+    registry::{Page, Raw, version},
     resources::Resource,
     schema::{TypeId, protobuf::envelope},
     status::Status,
-    stored,
     tables::Tables,
 };
 
@@ -61,7 +60,7 @@ impl Answer {
             Content::Object(object) => {
                 serde_json::to_writer((&mut out).writer(), object.members()).map_err(Status::internal)?;
             }
-            Content::Stored(raw) => raw.write_json(&mut out)?,
+            Content::Stored(raw) => raw.write_json(self.resource, &mut out)?,
             Content::Status(status) => out.extend_from_slice(&status.to_json()),
             Content::NoText => {}
             Content::Page(page) => self.write_page(page, &mut out)?,
@@ -84,7 +83,7 @@ impl Answer {
             if n > 0 {
                 out.put_u8(b',');
             }
-            raw.write_json(out)?;
+            raw.write_json(self.resource, out)?;
         }
         out.extend_from_slice(b"]}");
         Ok(())
@@ -183,11 +182,11 @@ fn list_metadata(page: &Page) -> Value {
 }
 
 impl Raw {
-    /// The JSON of the object with its revision, at the end of `out`.
+    /// The JSON of the object in its resource's version and with its revision, at the end of `out`.
     ///
     /// # Errors
     /// 500 when what is stored is no object.
-    pub fn write_json(&self, out: &mut BytesMut) -> Result<(), Status> {
-        stored::with_revision(&self.value, self.revision.0, out).map_err(Status::internal)
+    pub fn write_json(&self, resource: &Resource, out: &mut BytesMut) -> Result<(), Status> {
+        version::write_json(resource, &self.value, self.revision.0, out).map_err(Status::internal)
     }
 }

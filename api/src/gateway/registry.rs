@@ -6,6 +6,7 @@ mod delete;
 mod list;
 mod read;
 mod update;
+pub(super) mod version;
 
 use std::sync::Arc;
 
@@ -23,7 +24,6 @@ use super::{
     resources::Resource,
     status::{Qualified, Status},
     store::{Revision, Store, StoreError},
-    stored,
 };
 
 /// When a client may ask again after the store was away.
@@ -79,9 +79,9 @@ impl Registry {
         self.clock.now()
     }
 
-    /// The object of stored bytes.
-    fn object(&self, value: &Bytes, revision: Revision) -> Result<Object, Status> {
-        stored::decode(value, revision.0).map_err(|error| {
+    /// The object of stored bytes, in its resource's version.
+    fn object(&self, resource: &Resource, value: &Bytes, revision: Revision) -> Result<Object, Status> {
+        version::read(resource, value, revision.0).map_err(|error| {
             tracing::error!(error = crate::errors::chain(&error), "a stored object cannot be read");
             Status::internal(error)
         })

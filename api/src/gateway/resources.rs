@@ -119,6 +119,11 @@ impl Resources {
 }
 
 impl Resource {
+    /// Whether what is stored has its own version, not one that it shares its keys with.
+    pub fn is_stored_as_it_is(&self) -> bool {
+        self.stored == (self.group, self.version)
+    }
+
     /// `apps/v1`, or `v1` for the core group.
     pub fn api_version(&self) -> String {
         api_version(self.group, self.version)

@@ -177,9 +177,6 @@ impl Gateway {
         if !verbs.contains(&&*info.verb) || (parts.method == Method::HEAD && info.verb != "get") {
             return Err(Status::method_not_allowed(Qualified::of(info), &info.verb));
         }
-        if resource.stored != (resource.group, resource.version) {
-            return Err(Status::no_such_resource());
-        }
         let accepted = Accepted::of(&parts.headers, parts.uri.query())?;
         Ok(Call {
             registry: &self.registry,

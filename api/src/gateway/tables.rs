@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::{
     negotiate::{Included, Version},
     resources::Resource,
+    schema::convert::convert,
     status::Status,
 };
 use cells::View;
@@ -27,12 +28,15 @@ pub struct Tables {
     included: Included,
     version: Version,
     now: Timestamp,
+    /// The version that cells are read from, where objects come in another one.
+    read_as: Option<(&'static str, &'static str)>,
 }
 
 impl Tables {
     /// For the objects of a resource, with ages as they are at `now`.
     pub fn of(resource: &Resource, version: Version, included: Included, now: Timestamp) -> Self {
-        Self { columns: columns::of(resource), included, version, now }
+        let read_as = (!resource.is_stored_as_it_is()).then_some(resource.stored);
+        Self { columns: columns::of(resource), included, version, now, read_as }
     }
 
     /// The table of one object, or of a list's items.
@@ -76,7 +80,9 @@ impl Tables {
     }
 
     fn row(&self, object: Value) -> Value {
-        let view = View { object: &object, now: self.now };
+        let other = self.read_as.and_then(|version| Some(convert(object.as_object()?, version)));
+        let other = other.and_then(Result::ok).map(Value::Object);
+        let view = View { object: other.as_ref().unwrap_or(&object), now: self.now };
         let cells: Vec<Value> = self.columns.iter().map(|column| column.cell(&view)).collect();
         let mut row = json!({ "cells": cells });
         if let Some(condition) = pod::completed(&object) {

@@ -306,7 +306,8 @@ impl<'c> Call<'c> {
         let (mut page, mut warnings) = (page, Vec::new());
         loop {
             for raw in &page.items {
-                let object = super::stored::decode(&raw.value, raw.revision.0).map_err(Status::internal)?;
+                let read = registry::version::read(self.resource, &raw.value, raw.revision.0);
+                let object = read.map_err(Status::internal)?;
                 let target =
                     Target { resource: self.resource, namespace: object.namespace(), name: object.name() };
                 let mut hearing = Hearing::new(self.gate, self.info, target, self.guard.user, is_dry_run);

@@ -60,9 +60,7 @@ pub(super) async fn finish(registry: &Registry, agent: &Agent, namespace: &Objec
 /// What namespaces hold, each stored form once.
 fn deletable() -> impl Iterator<Item = &'static Resource> {
     resources().all().filter(|resource| {
-        resource.namespaced
-            && resource.allows("deletecollection")
-            && resource.stored == (resource.group, resource.version)
+        resource.namespaced && resource.allows("deletecollection") && resource.is_stored_as_it_is()
     })
 }
 

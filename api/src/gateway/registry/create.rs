@@ -1,7 +1,7 @@
 //! A new object.
 
-use super::{Registry, Target, birth};
-use crate::gateway::{object::Object, status::Status, store::WriteError, stored, strategy};
+use super::{Registry, Target, birth, version};
+use crate::gateway::{object::Object, status::Status, store::WriteError, strategy};
 
 /// Names that are tried for one `generateName` before its client is told to try again.
 const GENERATED_TRIES: usize = 8;
@@ -37,7 +37,8 @@ impl Registry {
                     Some(_) => Err(Status::already_exists(target.what(), &name)),
                 };
             }
-            match self.store.create(&target.key(), stored::encode(&object), ttl).await {
+            let bytes = version::stored(target.resource, &object)?;
+            match self.store.create(&target.key(), bytes, ttl).await {
                 Ok(revision) => {
                     object.set_text("resourceVersion", &revision.to_string());
                     return Ok(object);

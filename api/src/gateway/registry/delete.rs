@@ -3,12 +3,12 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Registry, Target, seconds};
+use super::{Registry, Target, seconds, version};
 use crate::gateway::{
     object::Object,
     status::Status,
     store::{Read, StoreError, Unreadable, WriteError},
-    stored, strategy,
+    strategy,
 };
 use ingest::time::Timestamp;
 
@@ -83,7 +83,7 @@ impl Registry {
             let Read { value: Some(current), .. } = read else {
                 return Err(Status::not_found(target.what(), target.name));
             };
-            let old = self.object(&current.value, current.modified)?;
+            let old = self.object(target.resource, &current.value, current.modified)?;
             options.check(target, &old)?;
             let ending = Ending::of(target, &old, options, self.now());
             if is_dry_run {
@@ -94,7 +94,7 @@ impl Registry {
                 Ending::Unchanged => return Ok(Deleted::Later(old)),
                 Ending::Later(marked) => {
                     let ttl = strategy::time_to_live(target.resource);
-                    let bytes = stored::encode(marked);
+                    let bytes = version::stored(target.resource, marked)?;
                     self.store.update(&key, bytes, current.modified, ttl).await.map(|r| (old, r))
                 }
             };

@@ -196,7 +196,8 @@ impl Registry {
                 self.store.list(&list).await.map_err(|e| self.expired(e, &prefix, after.as_deref()))?;
             self.check_age(options.at, &listing)?;
             (page.revision, at) = (listing.revision, Some(listing.revision));
-            let Taken { last, is_all } = self.take(&mut page, &listing, selectors, options.limit)?;
+            let Taken { last, is_all } =
+                self.take(resource, &mut page, &listing, selectors, options.limit)?;
             let Some(last) = last.filter(|_| listing.remaining > 0 || !is_all) else {
                 return Ok(page);
             };
@@ -218,6 +219,7 @@ impl Registry {
     /// Takes what is selected, up to the limit.
     fn take(
         &self,
+        resource: &Resource,
         page: &mut Page,
         listing: &Listing,
         selectors: &Selectors,
@@ -230,7 +232,8 @@ impl Registry {
                 break;
             }
             let raw = Raw { value: item.object.value.clone(), revision: item.object.modified };
-            if selectors.is_all() || selectors.matches(&self.object(&raw.value, raw.revision)?.into_value()) {
+            let read = || self.object(resource, &raw.value, raw.revision);
+            if selectors.is_all() || selectors.matches(&read()?.into_value()) {
                 page.items.push(raw);
             }
             taken.last = Some(item.key.to_string());

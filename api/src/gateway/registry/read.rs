@@ -36,6 +36,6 @@ impl Registry {
     /// 404 when it is not there.
     pub async fn get(&self, target: &Target<'_>) -> Result<Object, Status> {
         let Raw { value, revision } = self.raw(target).await?;
-        self.object(&value, revision)
+        self.object(target.resource, &value, revision)
     }
 }

@@ -1,8 +1,9 @@
 //! Changing an object: read, edit, write where it has not changed meanwhile, and again where it has.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
-use super::{Registry, Target};
+use super::{Registry, Target, version};
 use crate::gateway::{
     object::Object,
     status::Status,
@@ -54,37 +55,43 @@ impl Registry {
             let Read { value: Some(current), .. } = read else {
                 return Err(Status::not_found(target.what(), target.name));
             };
-            let old = self.object(&current.value, current.modified)?;
-            let new = edit.edit(&old).await?;
-            match self.write(target, &key, &current, &old, new, is_dry_run).await {
-                Ok(outcome) => return Ok(outcome),
+            let old = self.object(target.resource, &current.value, current.modified)?;
+            let mut new = edit.edit(&old).await?;
+            let is_last = old.is_deleting() && strategy::keeps_nothing(target.resource, &new);
+            let written = match Step::of(target, &current, &old, &new)? {
+                _ if is_dry_run => Ok(current.modified),
+                _ if is_last => self.store.delete(&key, current.modified).await,
+                Step::Keep => Ok(current.modified),
+                Step::Write(bytes) => {
+                    let ttl = strategy::time_to_live(target.resource);
+                    self.store.update(&key, bytes, current.modified, ttl).await
+                }
+            };
+            match written {
+                Ok(revision) => {
+                    new.set_text("resourceVersion", &revision.to_string());
+                    return Ok(if is_last { Outcome::Gone(new) } else { Outcome::Stored(new) });
+                }
                 Err(WriteError::Conflict(now)) => read = now,
                 Err(WriteError::Store(error)) => return Err(error.into()),
             }
         }
     }
+}
 
-    async fn write(
-        &self,
-        target: &Target<'_>,
-        key: &str,
-        current: &Versioned,
-        old: &Object,
-        mut new: Object,
-        is_dry_run: bool,
-    ) -> Result<Outcome, WriteError> {
-        let is_last = old.is_deleting() && strategy::keeps_nothing(target.resource, &new);
-        let bytes = stored::encode(&new);
-        let revision =
-            if is_dry_run || (!is_last && !current.stale && stored::is_same(&bytes, &current.value, old)) {
-                current.modified
-            } else if is_last {
-                self.store.delete(key, current.modified).await?
-            } else {
-                let ttl = strategy::time_to_live(target.resource);
-                self.store.update(key, bytes, current.modified, ttl).await?
-            };
-        new.set_text("resourceVersion", &revision.to_string());
-        Ok(if is_last { Outcome::Gone(new) } else { Outcome::Stored(new) })
+/// What a new state means for what is stored.
+enum Step {
+    /// It says the same already.
+    Keep,
+    /// It becomes this.
+    Write(Bytes),
+}
+
+impl Step {
+    fn of(target: &Target<'_>, current: &Versioned, old: &Object, new: &Object) -> Result<Self, Status> {
+        let bytes = version::stored(target.resource, new)?;
+        let is_same = bytes == current.value
+            || stored::is_foreign(&current.value) && bytes == version::stored(target.resource, old)?;
+        Ok(if is_same && !current.stale { Self::Keep } else { Self::Write(bytes) })
     }
 }

@@ -43,6 +43,7 @@ fn name(resource: &Resource, object: &Object, faults: &mut Faults) {
         ("", "services") => names::label(name),
         ("rbac.authorization.k8s.io", _)
         | ("certificates.k8s.io" | "flowcontrol.apiserver.k8s.io", _)
+        | ("events.k8s.io", "events")
         | ("", "events" | "nodes") => names::segment(name),
         _ => names::subdomain(name),
     };

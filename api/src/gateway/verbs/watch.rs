@@ -25,14 +25,13 @@ use crate::gateway::{
     limits::Place,
     negotiate::{Included, Shape, Version},
     object::Object,
-    registry::{ListOptions, Registry},
+    registry::{ListOptions, Registry, version},
     request::parameter,
     resources::Resource,
     selectors::Selectors,
     serve::panicked,
     status::Status,
     store::{Batch, Change, Revision, Watch, WatchError},
-    stored,
     tables::Tables,
 };
 
@@ -55,9 +54,8 @@ enum Start {
 
 /// What a watch sends.
 struct Feed {
+    resource: &'static Resource,
     selectors: Selectors,
-    kind: &'static str,
-    api_version: String,
     wants_bookmarks: bool,
     marks_initial: bool,
     /// Whole objects where there is none.
@@ -135,16 +133,16 @@ impl Call<'_> {
             Start::Everything => {
                 let all = ListOptions::newest();
                 let page = self.registry.list(self.resource, namespace, &selectors, &all).await?;
-                let objects = page.items.iter().map(|raw| stored::decode(&raw.value, raw.revision.0));
+                let objects =
+                    page.items.iter().map(|raw| version::read(self.resource, &raw.value, raw.revision.0));
                 (objects.collect::<Result<_, _>>().map_err(Status::internal)?, page.revision)
             }
         };
         let watch = self.registry.watch(self.resource, namespace, after);
         let (sender, lines) = mpsc::channel(WAITING);
         let feed = Feed {
+            resource: self.resource,
             selectors,
-            kind: self.resource.kind,
-            api_version: self.resource.api_version(),
             wants_bookmarks: self.flag("allowWatchBookmarks"),
             marks_initial,
             table: self.table(),
@@ -224,7 +222,7 @@ impl Feed {
     /// Objects that come to be selected are added, those that no longer are deleted.
     async fn change(&self, change: &Change) -> Result<(), Over> {
         let read = |value: &Option<Bytes>| {
-            value.as_ref().map(|value| stored::decode(value, change.revision.0)).transpose()
+            value.as_ref().map(|value| version::read(self.resource, value, change.revision.0)).transpose()
         };
         let (old, new) = match (read(&change.previous), read(&change.value)) {
             (Ok(old), Ok(new)) => (old, new),
@@ -256,7 +254,8 @@ impl Feed {
         if is_initial {
             metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
         }
-        let object = json!({ "kind": self.kind, "apiVersion": self.api_version, "metadata": metadata });
+        let (kind, api_version) = (self.resource.kind, self.resource.api_version());
+        let object = json!({ "kind": kind, "apiVersion": api_version, "metadata": metadata });
         self.send("BOOKMARK", object).await
     }
 

@@ -170,9 +170,7 @@ impl<'c> Census<'c> {
 /// What namespaces hold, each stored form once.
 fn countable() -> impl Iterator<Item = &'static Resource> {
     resources().all().filter(|resource| {
-        resource.namespaced
-            && resource.verbs.contains(&"list")
-            && resource.stored == (resource.group, resource.version)
+        resource.namespaced && resource.verbs.contains(&"list") && resource.is_stored_as_it_is()
     })
 }
 
