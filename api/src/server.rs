@@ -42,9 +42,10 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_STREAMS: u32 = 128;
 
 /// Bytes that an HTTP/2 client may have on their way for one request, and for all of a connection: what it can make
-/// us hold before a handler reads, times [`MAX_CONNECTIONS`]. Enough for 10 MB/s at 25 ms.
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 512 * 1024;
+/// us hold before a handler reads, times [`MAX_CONNECTIONS`]. A batch of a webhook fits: with half of it on their way,
+/// senders on one connection wait for each other, and intake takes half as much.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// HTTP/2 connections that stay silent are asked whether they live, so that dead peers free their place.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
