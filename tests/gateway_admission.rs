@@ -186,6 +186,8 @@ async fn limits_priorities_tolerations_and_accounts_are_filled_in() {
     assert_eq!(spec["containers"][0]["resources"]["limits"]["cpu"], "500m", "{spec}");
     assert_eq!((&spec["serviceAccountName"], &spec["priority"]), (&json!("default"), &json!(0)));
     assert_eq!(spec["tolerations"][0]["tolerationSeconds"], 300);
+    // The class follows from what the controllers filled in.
+    assert_eq!(made["status"]["qosClass"], "Burstable");
     let (_, read) = answer(&caller, Method::GET, &format!("{PODS}/a"), &Value::Null).await;
     assert_eq!(read, made, "what is answered is what is stored");
 

@@ -90,6 +90,14 @@ async fn a_bound_policy_refuses_in_kube_apiservers_words() {
         json!({ "name": "a", "kind": "configmaps", "causes": [{ "message": said }] })
     );
 
+    // Fields are looked at before policies are.
+    let (status, invalid) = answer(&caller, Method::POST, MAPS, &map("b", json!({ "no key": "" }))).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(
+        invalid["message"].as_str().unwrap().starts_with("ConfigMap \"b\" is invalid: data[no key]: "),
+        "{invalid}"
+    );
+
     make(&caller, MAPS, &map("kept", json!({ "owner": "anna" }))).await;
     make(&caller, MAPS, &map("free-1", json!({}))).await;
     let path = format!("{MAPS}/kept");

@@ -221,6 +221,54 @@ async fn webhooks_change_warn_and_refuse() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_webhook_changed_is_recorded_where_bodies_are() {
+    let hook = Hook::start("127.0.0.1", Duration::ZERO, |_, request| {
+        patched(request, json!([{ "op": "add", "path": "/metadata/labels", "value": { "hook": "yes" } }]))
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let policy = folder.path().join("policy.yaml");
+    let rules = "[{level: Metadata, resources: [{group: '', resources: [services]}]}, {level: Request}]";
+    std::fs::write(&policy, format!("apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: {rules}\n")).unwrap();
+    let server = Server::start(&["--audit-policy-file", policy.to_str().unwrap()]).await;
+    let caller = server.call();
+    let on = |resources: &[&str]| json!({ "rules": [{ "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": resources }] });
+    let webhooks = vec![
+        webhook("pods.example.test", hook.url("/"), on(&["pods"])),
+        webhook("label.example.test", hook.url("/"), on(&["configmaps", "services"])),
+    ];
+    configure(&caller, "MutatingWebhookConfiguration", "m", webhooks).await;
+    eventually("the webhook is asked", async || {
+        let (_, made) =
+            answer(&caller, Method::POST, &format!("{MAPS}?dryRun=All"), &map("x", json!({}))).await;
+        (made["metadata"]["labels"]["hook"] == "yes").then_some(())
+    })
+    .await;
+    let (status, made) = answer(&caller, Method::POST, MAPS, &map("a", json!({}))).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    let service = json!({ "metadata": { "name": "a" }, "spec": { "ports": [{ "port": 80 }] } });
+    let (status, made) = answer(&caller, Method::POST, "/api/v1/namespaces/default/services", &service).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    let annotations = async |resource: &str| {
+        eventually("the audit has it", async || {
+            let query = [("q", format!("resource:{resource} verb:create name:a code:201"))];
+            let page: Value =
+                caller.get("/v1/events").query(&query).send().await.unwrap().json().await.unwrap();
+            page["items"].as_array()?.first().map(|item| item["event"]["annotations"].clone())
+        })
+        .await
+    };
+    // A webhook has the place that it has among all of them.
+    let (of_map, of_service) = (annotations("configmaps").await, annotations("services").await);
+    let key = "mutation.webhook.admission.k8s.io/round_0_index_1";
+    let noted = r#"{"configuration":"m","webhook":"label.example.test","mutated":true}"#;
+    assert_eq!((&of_map[key], &of_service[key]), (&json!(noted), &json!(noted)));
+    let key = "patch.webhook.admission.k8s.io/round_0_index_1";
+    let patch = r#"{"configuration":"m","webhook":"label.example.test","patch":[{"op":"add","path":"/metadata/labels","value":{"hook":"yes"}}],"patchType":"JSONPatch"}"#;
+    assert_eq!((&of_map[key], &of_service[key]), (&json!(patch), &Value::Null), "{of_map}");
+}
+
 /// What a webhook that cannot be asked is told as, and that the request passes it by where its policy says so.
 async fn fails(client: Value, more: Value, why: &str) {
     let server = Server::start(&[]).await;

@@ -21,6 +21,7 @@ mod tests;
 pub use entry::ControllerStatus;
 pub use outcome::{Decision, Outcome, Verdict};
 pub use plugins::PluginError;
+pub use run::LONGEST_ADMISSION;
 
 pub(crate) use entry::Place;
 pub(crate) use plugins::known as known_plugin;

@@ -73,7 +73,9 @@ mod service_account;
 mod webhook;
 
 pub use built_in::{BUILT_IN, Settings};
-pub use chain::{AdmissionChain, ControllerStatus, Decision, Outcome, PluginError, Validation, Verdict};
+pub use chain::{
+    AdmissionChain, ControllerStatus, Decision, LONGEST_ADMISSION, Outcome, PluginError, Validation, Verdict,
+};
 pub use cluster::{Charge, Charged, ClusterState, Freshness, Kind, MemoryCluster, Scope, StateError};
 pub use configuration::{AdmissionConfiguration, ConfigurationError};
 pub use controller::{AdmissionController, COMPUTING, FailurePolicy, Phase, Phases, Reinvocation};
@@ -83,5 +85,5 @@ pub use policy::{Configuration, Configured};
 pub use quantity::{Quantity, QuantityError};
 pub use request::{AdmissionRequest, GroupVersionKind, GroupVersionResource, Operation, UserInfo};
 pub use resource_quota::Tally;
-pub use response::{AdmissionResponse, Notes};
+pub use response::{AdmissionResponse, Notes, PATCH_ANNOTATION};
 pub use webhook::{CallError, Memory, ServiceReference, WebhookClient, WebhookTarget};

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::{
     cluster::{ClusterState, Freshness, Kind},
     denial::Denial,
+    policy::Configuration,
     request::{AdmissionRequest, GroupVersionKind, GroupVersionResource, Operation},
 };
 
@@ -133,6 +134,14 @@ pub(crate) async fn namespace(
 ) -> Result<Option<Arc<Value>>, Denial> {
     let found = state.get(Kind::Namespace, "", &request.namespace, Freshness::Cached).await;
     found.map_err(|error| Denial::internal(error.to_string()))
+}
+
+/// What configures admission.
+///
+/// # Errors
+/// 403 while that is not known yet.
+pub(crate) async fn configuration(state: &dyn ClusterState) -> Result<Arc<Configuration>, Denial> {
+    state.configuration().await.ok_or_else(|| Denial::forbidden("not yet ready to handle request"))
 }
 
 /// What configures admission itself is not subject to it: nobody can lock themselves out.

@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::{denial::Denial, patch::PatchOperation};
 
+/// How the keys of annotations begin that quote what changed an object: they are for events that hold bodies of requests
+/// (level Request and above), and for nobody else.
+pub const PATCH_ANNOTATION: &str = "patch.webhook.admission.k8s.io/";
+
 /// What comes along with an admitted request.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Notes {

@@ -49,7 +49,7 @@ const CAPABILITIES: [&str; 10] = [
     "SETPCAP",
     "AUDIT_WRITE",
 ];
-const SYSCTLS: [&str; 10] = [
+const SYSCTLS: [&str; 12] = [
     "kernel.shm_rmid_forced",
     "net.ipv4.ip_local_port_range",
     "net.ipv4.ip_local_reserved_ports",
@@ -57,6 +57,8 @@ const SYSCTLS: [&str; 10] = [
     "net.ipv4.tcp_wmem",
     "net.ipv4.tcp_keepalive_time",
     "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_notsent_lowat",
+    "net.ipv4.ping_group_range",
     "kernel.msgmax",
     "net.core.somaxconn",
     "net/ipv4/tcp_syncookies",

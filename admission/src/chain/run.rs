@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How long a request without a deadline may be in the chain: what kube-apiserver gives a request for its admission.
-const REQUEST: Duration = Duration::from_secs(34);
+pub const LONGEST_ADMISSION: Duration = Duration::from_secs(34);
 
 impl AdmissionChain {
     /// Takes a request through both phases. Controllers that charge have done so when the outcome allows it.
@@ -80,7 +80,7 @@ impl Run {
             annotations: BTreeMap::new(),
             decisions: Vec::new(),
         };
-        let ends = request.deadline.unwrap_or_else(|| Instant::now() + REQUEST);
+        let ends = request.deadline.unwrap_or_else(|| Instant::now() + LONGEST_ADMISSION);
         Self { request: request.clone(), ends, round: 0, changes: 0, again: false, outcome }
     }
 

@@ -21,7 +21,7 @@ use crate::{
     cluster::ClusterState,
     controller::{AdmissionController, FailurePolicy, Phases},
     denial::{Cause, Denial},
-    matching::{Form, is_exempt, namespace},
+    matching::{Form, configuration, is_exempt, namespace},
     request::{AdmissionRequest, Operation},
     response::{AdmissionResponse, Notes},
 };
@@ -46,9 +46,7 @@ impl ValidatingAdmissionPolicy {
     }
 
     async fn decide(&self, request: &AdmissionRequest) -> Result<AdmissionResponse, Denial> {
-        let Some(configuration) = self.state.configuration().await else {
-            return Err(Denial::forbidden("not yet ready to handle request"));
-        };
+        let configuration = configuration(&*self.state).await?;
         if configuration.validating.is_empty() {
             return Ok(AdmissionResponse::Allow);
         }

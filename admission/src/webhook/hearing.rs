@@ -22,6 +22,7 @@ use crate::{
     policy::{all_hold, apart, converted, subject},
     quote::Quoted,
     request::AdmissionRequest,
+    response::Notes,
 };
 
 /// How long the match conditions of a webhook may take.
@@ -39,6 +40,14 @@ pub(super) enum Called {
     Said(Said),
     /// It did not, and is passed by.
     Open(String),
+}
+
+impl Notes {
+    /// A webhook gave no answer, and is passed by: the audit finds its name under a key.
+    pub(super) fn open(&mut self, webhook: &Webhook, key: &str, why: &str) {
+        self.annotations.insert(key.to_owned(), webhook.name.clone());
+        self.failed_open.push(format!("webhook {}: {why}", Quoted(&webhook.name)));
+    }
 }
 
 impl Court<'_> {

@@ -16,11 +16,11 @@ use crate::{
     cluster::ClusterState,
     controller::{AdmissionController, Phases},
     denial::Denial,
-    matching::{Form, is_exempt},
+    matching::{Form, configuration, is_exempt},
     patch::{self, PatchOp, PatchOperation},
     quote::Quoted,
     request::{AdmissionRequest, Operation},
-    response::{AdmissionResponse, Notes},
+    response::{AdmissionResponse, Notes, PATCH_ANNOTATION},
 };
 
 /// Webhooks have bounds of their own; all of them together end with the request.
@@ -38,14 +38,11 @@ impl MutatingAdmissionWebhook {
     }
 
     async fn ask(&self, request: &AdmissionRequest) -> Result<AdmissionResponse, Denial> {
-        let configuration = self.state.configuration().await;
-        let configuration =
-            configuration.ok_or_else(|| Denial::forbidden("not yet ready to handle request"))?;
+        let configuration = configuration(&*self.state).await?;
         let court = Court { state: &*self.state, client: self.client.as_deref() };
         let (mut current, mut notes) = (request.clone(), Notes::default());
-        let mut at = 0;
-        for webhook in &configuration.mutating_webhooks {
-            let asked = self.one(&court, webhook, &mut current, &mut notes, &mut at).await;
+        for (index, webhook) in configuration.mutating_webhooks.iter().enumerate() {
+            let asked = self.one(&court, webhook, &mut current, &mut notes, index).await;
             if let Err(denial) = asked {
                 return Err(denial.with_notes(notes));
             }
@@ -61,7 +58,7 @@ impl MutatingAdmissionWebhook {
         webhook: &Arc<Webhook>,
         current: &mut AdmissionRequest,
         notes: &mut Notes,
-        at: &mut usize,
+        index: usize,
     ) -> Result<(), Denial> {
         let round = current.memory.round;
         let place = (webhook.configuration.as_str(), webhook.at);
@@ -72,30 +69,46 @@ impl MutatingAdmissionWebhook {
             }
         }
         let Some(form) = court.form(webhook, current).await? else { return Ok(()) };
-        let index = *at;
-        *at += 1;
-        let said = match court.call(webhook, current, &form, true).await? {
-            Called::Said(said) => said,
-            Called::Open(why) => {
-                let key =
-                    format!("failed-open.mutation.webhook.admission.k8s.io/round_{round}_index_{index}");
-                notes.annotations.insert(key, webhook.name.clone());
-                notes.failed_open.push(format!("webhook {}: {why}", Quoted(&webhook.name)));
-                return Ok(());
-            }
-        };
-        let is_denied = said.denial.is_some();
-        let patch = self.take(webhook, current, &form, said, notes)?;
+        let call = format!("round_{round}_index_{index}");
+        let put = self.put(court, webhook, current, &form, &call, notes).await;
         let mutated = json!({
-            "configuration": webhook.configuration, "webhook": webhook.name, "mutated": !patch.is_empty() && !is_denied,
+            "configuration": webhook.configuration, "webhook": webhook.name, "mutated": matches!(put, Ok(true)),
         });
-        let key = format!("mutation.webhook.admission.k8s.io/round_{round}_index_{index}");
-        notes.annotations.insert(key, mutated.to_string());
-        notes.patch.extend(patch);
+        notes.annotations.insert(format!("mutation.webhook.admission.k8s.io/{call}"), mutated.to_string());
         if let Some(object) = &current.object {
             current.memory.remember(place, object);
         }
-        Ok(())
+        put.map(drop)
+    }
+
+    /// Puts the request to one webhook. Whether that changed the object.
+    async fn put(
+        &self,
+        court: &Court<'_>,
+        webhook: &Webhook,
+        current: &mut AdmissionRequest,
+        form: &Form,
+        call: &str,
+        notes: &mut Notes,
+    ) -> Result<bool, Denial> {
+        let said = match court.call(webhook, current, form, true).await? {
+            Called::Said(said) => said,
+            Called::Open(why) => {
+                notes.open(webhook, &format!("failed-open.mutation.webhook.admission.k8s.io/{call}"), &why);
+                return Ok(false);
+            }
+        };
+        if said.denial.is_none() && !said.patch.is_empty() {
+            let patch = json!({
+                "configuration": webhook.configuration, "webhook": webhook.name, "patch": said.patch,
+                "patchType": "JSONPatch",
+            });
+            notes.annotations.insert(format!("{PATCH_ANNOTATION}{call}"), patch.to_string());
+        }
+        let patch = self.take(webhook, current, form, said, notes)?;
+        let is_changed = !patch.is_empty();
+        notes.patch.extend(patch);
+        Ok(is_changed)
     }
 
     /// Takes a webhook's answer over. What it changes is the outcome, as steps on the request's own object.

@@ -14,8 +14,7 @@ use crate::{
     cluster::ClusterState,
     controller::{AdmissionController, Phases},
     denial::Denial,
-    matching::is_exempt,
-    quote::Quoted,
+    matching::{configuration, is_exempt},
     request::{AdmissionRequest, Operation},
     response::{AdmissionResponse, Notes},
 };
@@ -32,9 +31,7 @@ impl ValidatingAdmissionWebhook {
     }
 
     async fn ask(&self, request: &AdmissionRequest) -> Result<AdmissionResponse, Denial> {
-        let configuration = self.state.configuration().await;
-        let configuration =
-            configuration.ok_or_else(|| Denial::forbidden("not yet ready to handle request"))?;
+        let configuration = configuration(&*self.state).await?;
         let court = Court { state: &*self.state, client: self.client.as_deref() };
         let mut meant = Vec::new();
         for webhook in &configuration.validating_webhooks {
@@ -52,9 +49,8 @@ impl ValidatingAdmissionWebhook {
                     first = first.or(said.denial);
                 }
                 Ok(Called::Open(why)) => {
-                    notes.failed_open.push(format!("webhook {}: {why}", Quoted(&webhook.name)));
                     let key = format!("failed-open.validating.webhook.admission.k8s.io/round_0_index_{at}");
-                    notes.annotations.insert(key, webhook.name.clone());
+                    notes.open(webhook, &key, &why);
                 }
                 Err(denial) => first = first.or(Some(denial)),
             }

@@ -9,11 +9,12 @@ mod webhooks;
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use ::admission::{
-    AdmissionChain, AdmissionRequest, Decision, Denial, GroupVersionKind, GroupVersionResource, Memory,
-    Operation, UserInfo as AdmissionUser, Verdict,
+    AdmissionChain, AdmissionRequest, Decision, Denial, GroupVersionKind, GroupVersionResource,
+    LONGEST_ADMISSION, Memory, Operation, Outcome, UserInfo as AdmissionUser, Verdict,
 };
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use self::state::noting_outages;
@@ -92,20 +93,30 @@ impl<'r> Hearing<'r> {
         }
     }
 
-    /// What is to be created.
+    /// What is to be created. `settle` is called between the phases, with the object as the mutating one leaves it:
+    /// what the server writes itself, and the rules of the object's kind.
     ///
     /// # Errors
-    /// What the chain refuses it with.
-    pub async fn create(&mut self, object: Object) -> Result<Object, Status> {
-        self.admit(Operation::Create, Some(object), None).await?.ok_or_else(lost)
+    /// What the chain or `settle` refuses it with.
+    pub async fn create(
+        &mut self,
+        object: Object,
+        settle: impl FnOnce(&mut Object) -> Result<(), Status> + Send,
+    ) -> Result<Object, Status> {
+        self.admit(Operation::Create, Some(object), None, settle).await?.ok_or_else(lost)
     }
 
-    /// What an object is to become.
+    /// What an object is to become, as [`Hearing::create`].
     ///
     /// # Errors
-    /// What the chain refuses it with.
-    pub async fn update(&mut self, old: &Object, new: Object) -> Result<Object, Status> {
-        self.admit(Operation::Update, Some(new), Some(old.clone())).await?.ok_or_else(lost)
+    /// What the chain or `settle` refuses it with.
+    pub async fn update(
+        &mut self,
+        old: &Object,
+        new: Object,
+        settle: impl FnOnce(&mut Object) -> Result<(), Status> + Send,
+    ) -> Result<Object, Status> {
+        self.admit(Operation::Update, Some(new), Some(old.clone()), settle).await?.ok_or_else(lost)
     }
 
     /// That an object is to go.
@@ -113,7 +124,7 @@ impl<'r> Hearing<'r> {
     /// # Errors
     /// What the chain refuses it with.
     pub async fn delete(&mut self, old: &Object) -> Result<(), Status> {
-        self.admit(Operation::Delete, None, Some(old.clone())).await.map(drop)
+        self.admit(Operation::Delete, None, Some(old.clone()), |_| Ok(())).await.map(drop)
     }
 
     async fn admit(
@@ -121,15 +132,37 @@ impl<'r> Hearing<'r> {
         operation: Operation,
         object: Option<Object>,
         old: Option<Object>,
+        settle: impl FnOnce(&mut Object) -> Result<(), Status> + Send,
     ) -> Result<Option<Object>, Status> {
         // The change is tried again: what its last try was charged for was not stored.
         if let Some(uid) = self.open.take() {
             self.gate.charges.give_back(&uid).await;
         }
-        let request = self.request(operation, object, old);
+        let mut request = self.request(operation, object, old);
         self.open = Some(request.uid.clone());
-        let (mut outcome, away) = noting_outages(self.gate.chain.admit(&request)).await;
-        metrics::admission(request.operation, &outcome.decisions);
+        self.decisions.clear();
+        let chain = &self.gate.chain;
+        let changed = noting_outages(chain.mutate(&request)).await;
+        let is_changed = changed.0.decisions.iter().any(|d| matches!(d.verdict, Verdict::Patched(_)));
+        request.object = None;
+        if let Some(object) = self.heard(operation, changed)? {
+            let mut object = self.object(object, is_changed)?;
+            settle(&mut object)?;
+            request.object = Some(Arc::new(object.into_value()));
+        }
+        let judged = noting_outages(chain.validate(&request)).await;
+        drop(request);
+        let object = self.heard(operation, judged)?;
+        object.map(|object| Object::new(Arc::unwrap_or_clone(object)).map_err(Status::internal)).transpose()
+    }
+
+    /// Takes over what came of a phase.
+    fn heard(
+        &mut self,
+        operation: Operation,
+        (mut outcome, away): (Outcome, Option<Status>),
+    ) -> Result<Option<Arc<Value>>, Status> {
+        metrics::admission(operation, &outcome.decisions);
         self.annotations.extend(std::mem::take(&mut outcome.annotations));
         for warning in &outcome.warnings {
             if !self.warnings.contains(warning) {
@@ -141,12 +174,10 @@ impl<'r> Hearing<'r> {
                 tracing::error!(controller = decision.controller, why, "an admission controller failed");
             }
         }
-        let is_changed = outcome.decisions.iter().any(|d| matches!(d.verdict, Verdict::Patched(_)));
-        self.decisions = outcome.decisions;
-        match (outcome.denial, outcome.object) {
-            (Some(denial), _) => Err(away.unwrap_or_else(|| refusal(denial))),
-            (None, Some(object)) => self.object(object, is_changed).map(Some),
-            (None, None) => Ok(None),
+        self.decisions.append(&mut outcome.decisions);
+        match outcome.denial {
+            Some(denial) => Err(away.unwrap_or_else(|| refusal(denial))),
+            None => Ok(outcome.object),
         }
     }
 
@@ -185,7 +216,7 @@ impl<'r> Hearing<'r> {
             old_object: old.map(value),
             options: self.options(operation),
             dry_run: self.is_dry_run,
-            deadline: None,
+            deadline: Some(Instant::now() + LONGEST_ADMISSION),
             memory: Memory::default(),
         }
     }
@@ -250,17 +281,20 @@ fn refusal(denial: Denial) -> Status {
 }
 
 /// An edit whose outcome goes through the chain before it is stored.
-pub struct Admitted<'a, 'r> {
+pub struct Admitted<'a, 'r, S> {
     /// The edit.
     pub edit: &'a mut (dyn Edit + 'a),
     /// The request's way.
     pub hearing: &'a mut Hearing<'r>,
+    /// What is looked at between the phases, of the new object beside the old one.
+    pub settle: S,
 }
 
 #[async_trait]
-impl Edit for Admitted<'_, '_> {
+impl<S: Fn(&mut Object, &Object) -> Result<(), Status> + Send + Sync> Edit for Admitted<'_, '_, S> {
     async fn edit(&mut self, old: &Object) -> Result<Object, Status> {
         let new = self.edit.edit(old).await?;
-        self.hearing.update(old, new).await
+        let settle = &self.settle;
+        self.hearing.update(old, new, |new| settle(new, old)).await
     }
 }

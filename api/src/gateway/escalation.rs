@@ -1,12 +1,11 @@
 //! Nobody gives themselves or others more than they have: what is checked when roles and bindings are written.
 
-use async_trait::async_trait;
 use serde::Deserialize;
 
 use super::{
     authz::{Attributes, RoleRef, Rule, RuleRequest, Snapshot, missing, quoted},
     object::Object,
-    registry::{Edit, Target},
+    registry::Target,
     status::{Qualified, Status},
     user::{MASTERS, UserInfo},
 };
@@ -115,23 +114,4 @@ fn everything() -> [Rule; 2] {
         Rule { verbs: star(), api_groups: star(), resources: star(), ..Rule::default() },
         Rule { verbs: star(), non_resource_urls: star(), ..Rule::default() },
     ]
-}
-
-/// An edit whose outcome is checked before it is stored.
-pub struct Guarded<'e> {
-    /// The edit.
-    pub edit: &'e mut (dyn Edit + 'e),
-    /// Who makes it.
-    pub guard: Guard<'e>,
-    /// Of what.
-    pub target: Target<'e>,
-}
-
-#[async_trait]
-impl Edit for Guarded<'_> {
-    async fn edit(&mut self, old: &Object) -> Result<Object, Status> {
-        let new = self.edit.edit(old).await?;
-        self.guard.check(&self.target, &new, Some(old))?;
-        Ok(new)
-    }
 }

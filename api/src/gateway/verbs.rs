@@ -16,6 +16,7 @@ use axum::{
 };
 use serde_json::Value;
 
+use self::change::settle;
 pub(super) use self::watch::Begun;
 use super::{
     admission::{Admitted, Gate, Hearing},
@@ -23,7 +24,7 @@ use super::{
     audit::Trail,
     body::{self, Expected, FieldValidation, Received},
     door::Door,
-    escalation::{Guard, Guarded},
+    escalation::Guard,
     negotiate::Accepted,
     object::Object,
     registry::{self, DeleteOptions, Deleted, Edit, ListOptions, Outcome, Registry, Target},
@@ -174,14 +175,15 @@ impl<'c> Call<'c> {
         let is_dry_run = self.is_dry_run(&[])?;
         let Received { mut object, mut warnings } = self.receive(body, trail).await?;
         let target = self.target();
-        self.registry.prepare(&target, &mut object)?;
+        self.registry.place(&target, &mut object)?;
         let mut hearing = self.hearing(is_dry_run);
         let created = self.admit(&mut hearing, object, is_dry_run).await;
         let created = tell(hearing, trail, &mut warnings, created).await?;
         Ok(self.answer(StatusCode::CREATED, Content::Object(created), warnings))
     }
 
-    /// Stores a prepared object where admission, what its sender has and the rules of its kind let it.
+    /// Stores a new object where admission, what its sender has and the rules of its kind let it. What admission has
+    /// changed is looked at before admission judges it.
     async fn admit(
         &self,
         hearing: &mut Hearing<'_>,
@@ -189,9 +191,12 @@ impl<'c> Call<'c> {
         is_dry_run: bool,
     ) -> Result<Object, Status> {
         let target = self.target();
-        let object = hearing.create(object).await?;
-        self.guard.check(&target, &object, None)?;
-        validation::created(self.resource, &object)?;
+        let settle = |object: &mut Object| {
+            self.guard.check(&target, object, None)?;
+            self.registry.prepare(&target, object)?;
+            validation::created(self.resource, object)
+        };
+        let object = hearing.create(object, settle).await?;
         self.registry.create(&target, object, is_dry_run).await
     }
 
@@ -210,7 +215,7 @@ impl<'c> Call<'c> {
         warnings: &mut Vec<String>,
     ) -> Result<Object, Status> {
         let mut hearing = self.hearing(is_dry_run);
-        let heard = hearing.create(object).await;
+        let heard = hearing.create(object, |_| Ok(())).await;
         tell(hearing, trail, warnings, heard).await
     }
 
@@ -224,9 +229,12 @@ impl<'c> Call<'c> {
     ) -> Result<Object, Status> {
         let target = self.target();
         let mut hearing = self.hearing(is_dry_run);
-        let mut admitted = Admitted { edit, hearing: &mut hearing };
-        let mut guarded = Guarded { edit: &mut admitted, guard: self.guard, target };
-        let changed = self.registry.update(&target, is_dry_run, &mut guarded).await;
+        let settle = |new: &mut Object, old: &Object| {
+            self.guard.check(&target, new, Some(old))?;
+            settle(&target, &self.info.subresource, new, old)
+        };
+        let mut admitted = Admitted { edit, hearing: &mut hearing, settle };
+        let changed = self.registry.update(&target, is_dry_run, &mut admitted).await;
         tell(hearing, trail, warnings, changed).await.map(Outcome::into_object)
     }
 
@@ -338,9 +346,7 @@ async fn tell<T>(
     outcome: Result<T, Status>,
 ) -> Result<T, Status> {
     hearing.close(&outcome).await;
-    for (key, value) in std::mem::take(&mut hearing.annotations) {
-        trail.annotate(&key, value);
-    }
+    trail.admitted(std::mem::take(&mut hearing.annotations));
     trail.decided(&hearing.decisions);
     for warning in std::mem::take(&mut hearing.warnings) {
         if !warnings.contains(&warning) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ::admission::{
     AdmissionRequest, Denial, GroupVersionKind, GroupVersionResource, Memory, Operation, Outcome,
-    PatchOperation, UserInfo as AdmissionUser, Verdict,
+    PATCH_ANNOTATION, PatchOperation, UserInfo as AdmissionUser, Verdict,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
@@ -205,7 +205,8 @@ impl Response {
             .flatten()
             .collect();
         let bare = |key: &String| key.rsplit_once('/').map_or(key.as_str(), |(_, name)| name).to_owned();
-        let annotations = outcome.annotations.iter().map(|(key, value)| (bare(key), value.clone()));
+        let told = outcome.annotations.iter().filter(|(key, _)| !key.starts_with(PATCH_ANNOTATION));
+        let annotations = told.map(|(key, value)| (bare(key), value.clone()));
         let patch =
             (!patch.is_empty()).then(|| STANDARD.encode(serde_json::to_vec(&patch).unwrap_or_default()));
         Self {

@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use ::admission::PATCH_ANNOTATION;
 use axum::http::HeaderMap;
 use ingest::{
     event::{Level, Stage},
@@ -125,7 +126,8 @@ impl Trail {
             let bodies =
                 [self.wants_request(), self.wants_response()].iter().filter(|wanted| **wanted).count();
             let event = self.event.to_json().len();
-            let patches = if self.wants_request() { 2 * MAX_PATCH_BYTES } else { 0 };
+            // Of the decisions and of the webhooks' annotations, and each is text within text.
+            let patches = if self.wants_request() { 4 * MAX_PATCH_BYTES } else { 0 };
             let room = 2 * event + CHANGE_BYTES + CLOSING_BYTES + patches + bodies * body;
             let hold = self.auditor.journal.hold(2, room)?;
             let event = is_opened.then(|| Box::new(self.event.clone()));
@@ -160,6 +162,21 @@ impl Trail {
     /// Adds an annotation. One that is there already is never overwritten.
     pub fn annotate(&mut self, key: &str, value: impl Into<String>) {
         self.event.annotations.entry(key.to_owned()).or_insert_with(|| value.into());
+    }
+
+    /// Annotations of admission controllers. Those that quote patches are there where bodies of requests are recorded, as
+    /// far as they fit into the room that patches have.
+    pub fn admitted(&mut self, annotations: impl IntoIterator<Item = (String, String)>) {
+        let mut room = if self.wants_request() { MAX_PATCH_BYTES } else { 0 };
+        for (key, value) in annotations {
+            if key.starts_with(PATCH_ANNOTATION) {
+                match room.checked_sub(value.len()) {
+                    Some(left) => room = left,
+                    None => continue,
+                }
+            }
+            self.annotate(&key, value);
+        }
     }
 
     /// What admission controllers decided; what they changed as well where bodies of requests are recorded.

@@ -18,26 +18,32 @@ const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 const SUFFIX: usize = 5;
 const MAX_PREFIX: usize = 63 - SUFFIX;
 
-/// Gives a new object its uid and time, and a name where it only has the prefix of one.
-pub(super) fn prepare(object: &mut Object, namespace: &str, now: Timestamp) -> Result<(), Status> {
+/// Puts a new object into its namespace, without what a client has no say in.
+pub(super) fn place(object: &mut Object, namespace: &str) -> Result<(), Status> {
     if !object.resource_version().is_empty() {
         return Err(Status::internal("resourceVersion should not be set on objects to be created"));
     }
     if !namespace.is_empty() && !object.namespace().is_empty() && object.namespace() != namespace {
         return Err(namespace_mismatch());
     }
+    let metadata = object.metadata_mut();
+    for key in SERVER_OWNED {
+        metadata.shift_remove(key);
+    }
+    object.set_text("namespace", namespace);
+    Ok(())
+}
+
+/// Gives a new object in its namespace its uid and time, and a name where it only has the prefix of one.
+pub(super) fn prepare(object: &mut Object, namespace: &str, now: Timestamp) -> Result<(), Status> {
+    place(object, namespace)?;
     let name = match (object.name(), object.generate_name()) {
         ("", "") => String::new(),
         ("", prefix) => generate(prefix),
         (name, _) => name.to_owned(),
     };
-    let metadata = object.metadata_mut();
-    for key in SERVER_OWNED {
-        metadata.shift_remove(key);
-    }
-    metadata.insert("creationTimestamp".into(), Value::String(seconds(now)));
+    object.metadata_mut().insert("creationTimestamp".into(), Value::String(seconds(now)));
     object.set_text("name", &name);
-    object.set_text("namespace", namespace);
     object.set_text("uid", &Uuid::new_v4().to_string());
     Ok(())
 }

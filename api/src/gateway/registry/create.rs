@@ -7,7 +7,15 @@ use crate::gateway::{object::Object, status::Status, store::WriteError, strategy
 const GENERATED_TRIES: usize = 8;
 
 impl Registry {
-    /// What a new object is before admission has validated it: with what the server alone writes.
+    /// What a new object is before admission looks at it: in its namespace, and only with what a client may write.
+    ///
+    /// # Errors
+    /// When it is for another namespace, or says what only the server may say.
+    pub fn place(&self, target: &Target<'_>, object: &mut Object) -> Result<(), Status> {
+        birth::place(object, target.namespace)
+    }
+
+    /// What a new object is once admission has changed it: with what the server alone writes.
     ///
     /// # Errors
     /// When it is for another namespace, or says what only the server may say.

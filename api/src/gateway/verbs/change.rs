@@ -20,7 +20,7 @@ impl Call<'_> {
         let Received { object, mut warnings } = self.receive(body, trail).await?;
         let target = self.target();
         check_place(&target, &object)?;
-        let mut edit = Replace { target, subresource: &self.info.subresource, object };
+        let mut edit = Replace { target, object };
         let changed = self.change(&mut edit, trail, is_dry_run, &mut warnings).await?;
         Ok(self.answer(StatusCode::OK, Content::Object(changed), warnings))
     }
@@ -47,7 +47,6 @@ pub(super) fn check_place(target: &Target<'_>, object: &Object) -> Result<(), St
 
 struct Replace<'r> {
     target: Target<'r>,
-    subresource: &'r str,
     object: Object,
 }
 
@@ -55,18 +54,13 @@ struct Replace<'r> {
 impl Edit for Replace<'_> {
     async fn edit(&mut self, old: &Object) -> Result<Object, Status> {
         let mut new = self.object.clone();
-        settle(&self.target, self.subresource, &mut new, old)?;
+        agree(&self.target, &mut new, old)?;
         Ok(new)
     }
 }
 
-/// Checks that a new state is for the old one, and leaves to the server what is the server's.
-pub(super) fn settle(
-    target: &Target<'_>,
-    subresource: &str,
-    new: &mut Object,
-    old: &Object,
-) -> Result<(), Status> {
+/// Checks that a new state is for the old one.
+pub(super) fn agree(target: &Target<'_>, new: &mut Object, old: &Object) -> Result<(), Status> {
     if !new.resource_version().is_empty() && new.resource_version() != old.resource_version() {
         return Err(Status::modified(target.what(), target.name));
     }
@@ -80,6 +74,17 @@ pub(super) fn settle(
     }
     new.set_text("namespace", target.namespace);
     new.set_text("resourceVersion", old.resource_version());
+    Ok(())
+}
+
+/// Checks that a new state is for the old one, leaves to the server what is the server's, and checks the fields.
+pub(super) fn settle(
+    target: &Target<'_>,
+    subresource: &str,
+    new: &mut Object,
+    old: &Object,
+) -> Result<(), Status> {
+    agree(target, new, old)?;
     strategy::prepare_update(target.resource, subresource, new, old);
     validation::updated(target.resource, subresource, new, old)
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{
     Call,
-    change::{check_place, settle},
+    change::{agree, check_place},
 };
 use crate::gateway::{
     answer::{Answer, Content},
@@ -37,9 +37,7 @@ impl Call<'_> {
         let bytes = body::read(body).await?;
         trail.request_body(&bytes);
         let target = self.target();
-        let subresource = &self.info.subresource;
-        let mut edit =
-            Patch { target, ty: self.ty()?, kind, bytes, subresource, validation, warnings: Vec::new() };
+        let mut edit = Patch { target, ty: self.ty()?, kind, bytes, validation, warnings: Vec::new() };
         let mut warnings = Vec::new();
         let changed = self.change(&mut edit, trail, is_dry_run, &mut warnings).await?;
         warnings.extend(edit.warnings);
@@ -58,7 +56,6 @@ struct Patch<'p> {
     ty: TypeId,
     kind: PatchKind,
     bytes: Bytes,
-    subresource: &'p str,
     validation: FieldValidation,
     warnings: Vec<String>,
 }
@@ -79,7 +76,7 @@ impl Edit for Patch<'_> {
         defaults::set(self.ty, &mut object);
         let mut new = Object::new(Value::Object(object)).map_err(|e| Status::bad_request(e.to_string()))?;
         check_place(&self.target, &new)?;
-        settle(&self.target, self.subresource, &mut new, old)?;
+        agree(&self.target, &mut new, old)?;
         Ok(new)
     }
 }

@@ -93,6 +93,20 @@ fn scale_of(resource: &Resource, object: &Object) -> Result<Object, Status> {
     Object::new(scale).map_err(Status::internal)
 }
 
+fn replicas(scale: &Object) -> i64 {
+    scale.at("/spec/replicas").and_then(Value::as_i64).unwrap_or_default()
+}
+
+fn check(name: &str, scale: &Object) -> Result<(), Status> {
+    let replicas = replicas(scale);
+    if replicas >= 0 {
+        return Ok(());
+    }
+    let message = format!("Invalid value: {replicas}: must be greater than or equal to 0");
+    let cause = Cause { reason: "FieldValueInvalid".into(), message, field: "spec.replicas".into() };
+    Err(Status::invalid(Qualified { group: "autoscaling", name: KIND }, name, vec![cause]))
+}
+
 enum Wanted {
     Sent(Object),
     Patched(PatchKind, Bytes),
@@ -129,17 +143,10 @@ impl Edit for SetScale<'_, '_> {
                 self.target.name
             )));
         }
-        let scale = self.hearing.update(&scale_of(self.target.resource, old)?, scale).await?;
-        let replicas = scale.at("/spec/replicas").and_then(Value::as_i64).unwrap_or_default();
-        if replicas < 0 {
-            let message = format!("Invalid value: {replicas}: must be greater than or equal to 0");
-            let cause = Cause { reason: "FieldValueInvalid".into(), message, field: "spec.replicas".into() };
-            return Err(Status::invalid(
-                Qualified { group: "autoscaling", name: KIND },
-                self.target.name,
-                vec![cause],
-            ));
-        }
+        let was = scale_of(self.target.resource, old)?;
+        let name = self.target.name;
+        let scale = self.hearing.update(&was, scale, |scale| check(name, scale)).await?;
+        let replicas = replicas(&scale);
         let mut new = old.clone();
         new.set_text("uid", scale.uid());
         new.set_text("resourceVersion", scale.resource_version());
