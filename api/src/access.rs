@@ -69,7 +69,7 @@ struct Refused {
 }
 
 /// Lets a request through when its sender may do what it asks for, and records it.
-pub(crate) async fn guard(State(access): State<Access>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn guard(State(access): State<Arc<Access>>, mut request: Request, next: Next) -> Response {
     let own = bearer(request.headers()).and_then(|text| access.tokens.check(text));
     if let Some(token) = &own {
         tracing::Span::current().record("token", tracing::field::display(token.id));

@@ -1,5 +1,7 @@
 //! Every route of the HTTP surface, in one list that tests can walk.
 
+use std::sync::Arc;
+
 use axum::{
     Router,
     extract::FromRef,
@@ -69,8 +71,8 @@ pub struct QueryRole {
 /// Gives handlers the part that they work with.
 macro_rules! part {
     ($part:ty, $api:ident => $value:expr) => {
-        impl FromRef<Api> for $part {
-            fn from_ref($api: &Api) -> Self {
+        impl FromRef<Arc<Api>> for $part {
+            fn from_ref($api: &Arc<Api>) -> Self {
                 $value
             }
         }
@@ -96,7 +98,7 @@ impl FromRef<QueryRole> for Followers {
 /// A router that remembers its paths.
 #[derive(Debug)]
 pub struct Routes {
-    router: Router<Api>,
+    router: Router<Arc<Api>>,
     paths: Vec<&'static str>,
 }
 
@@ -141,7 +143,7 @@ impl Routes {
         self.add("/v1/rebuild", rebuild.with_state(role.rebuilder.clone()));
     }
 
-    fn add(&mut self, path: &'static str, methods: MethodRouter<Api>) {
+    fn add(&mut self, path: &'static str, methods: MethodRouter<Arc<Api>>) {
         self.paths.push(path);
         self.router = std::mem::take(&mut self.router).route(path, methods);
     }
@@ -151,7 +153,7 @@ impl Routes {
         &self.paths
     }
 
-    pub(crate) fn into_router(self) -> Router<Api> {
+    pub(crate) fn into_router(self) -> Router<Arc<Api>> {
         self.router.route_layer(middleware::from_fn(note_route))
     }
 }

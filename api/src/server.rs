@@ -109,13 +109,14 @@ impl Listener {
 
 /// The whole HTTP surface.
 pub fn router(api: Api) -> Router {
-    let access = api.access.clone();
+    // Every layer clones what it holds for each request.
+    let access = Arc::new(api.access.clone());
     let gateway = api.gateway.clone();
     Routes::of(&api)
         .into_router()
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
-        .with_state(api)
+        .with_state(Arc::new(api))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(CompressionLayer::new())
         .layer(middleware::from_fn_with_state(access, access::guard))

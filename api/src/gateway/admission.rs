@@ -2,6 +2,7 @@
 
 mod charges;
 pub mod configuration;
+mod gathered;
 pub mod pending;
 mod state;
 mod webhooks;

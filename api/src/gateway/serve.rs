@@ -3,6 +3,7 @@
 use std::{
     net::IpAddr,
     panic::AssertUnwindSafe,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -41,9 +42,12 @@ const REQUEST_TIME: Duration = Duration::from_secs(34);
 
 static AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
-/// A Kubernetes API over a store.
+/// A Kubernetes API over a store. Clones are handles of the same: every layer of the server makes some for each request.
 #[derive(Clone, Debug)]
-pub struct Gateway {
+pub struct Gateway(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     registry: Registry,
     auditor: Auditor,
     door: Door,
@@ -53,17 +57,17 @@ pub struct Gateway {
 impl Gateway {
     /// A gateway over these parts.
     pub fn new(registry: Registry, auditor: Auditor, door: Door, gate: Gate) -> Self {
-        Self { registry, auditor, door, gate }
+        Self(Arc::new(Inner { registry, auditor, door, gate }))
     }
 
     /// What decides over changes.
     pub fn gate(&self) -> &Gate {
-        &self.gate
+        &self.0.gate
     }
 
     /// What is charged for requests on their way.
     pub(super) fn charges(&self) -> &Charges {
-        &self.gate.charges
+        &self.0.gate.charges
     }
 
     /// Whether a path is the gateway's.
@@ -74,7 +78,7 @@ impl Gateway {
 
     /// What its requests pass before anything is done for them.
     pub fn door(&self) -> &Door {
-        &self.door
+        &self.0.door
     }
 
     /// Serves one request.
@@ -89,7 +93,7 @@ impl Gateway {
             }
         };
         let (measured, begun) = (Measured::of(&info), Instant::now());
-        let response = match self.door.identify(&parts, peer).await {
+        let response = match self.0.door.identify(&parts, peer).await {
             Ok(user) => self.known(parts, body, (info, unclear), user, peer).await,
             Err(turned) => self.turn_away(*turned, &info, &parts, peer).await,
         };
@@ -116,14 +120,14 @@ impl Gateway {
         user: UserInfo,
         peer: Option<IpAddr>,
     ) -> Response {
-        let mut admission = self.door.admit(&user, &info, &parts.headers);
+        let mut admission = self.0.door.admit(&user, &info, &parts.headers);
         if let (Ok(_), Some(status)) = (&admission.outcome, unclear) {
             admission.outcome = Err(status);
         }
         if let (Err(status), false) = (&admission.outcome, admission.is_recorded) {
             return status.clone().into_response();
         }
-        let mut trail = self.auditor.begin(&info, uri(&parts), &user, &parts.headers, peer);
+        let mut trail = self.0.auditor.begin(&info, uri(&parts), &user, &parts.headers, peer);
         let audit_id = HeaderValue::from_str(trail.audit_id());
         let may_change = info.is_mutating() && admission.outcome.is_ok();
         let response = match trail.open(may_change, MAX_BODY_BYTES) {
@@ -147,7 +151,7 @@ impl Gateway {
         peer: Option<IpAddr>,
     ) -> Response {
         let Some(recorded) = turned.recorded else { return turned.told.into_response() };
-        let trail = self.auditor.begin(info, uri(parts), &UserInfo::default(), &parts.headers, peer);
+        let trail = self.0.auditor.begin(info, uri(parts), &UserInfo::default(), &parts.headers, peer);
         let audit_id = HeaderValue::from_str(trail.audit_id());
         let status = match trail.refused(&recorded).await {
             Ok(()) => turned.told,
@@ -179,15 +183,15 @@ impl Gateway {
         }
         let accepted = Accepted::of(&parts.headers, parts.uri.query())?;
         Ok(Call {
-            registry: &self.registry,
+            registry: &self.0.registry,
             info,
             resource,
             query: parts.uri.query(),
             headers: &parts.headers,
             accepted,
-            door: &self.door,
+            door: &self.0.door,
             guard,
-            gate: &self.gate,
+            gate: &self.0.gate,
         })
     }
 }
@@ -236,7 +240,7 @@ impl Work {
                 .or_else(|| openapi::answer(&info.path, parts.uri.query(), &parts.headers));
             return document.map(Answered::Now).ok_or_else(Status::no_such_resource);
         }
-        let roles = gateway.door.roles.borrow().clone();
+        let roles = gateway.0.door.roles.borrow().clone();
         let user = admission.acts_as.as_ref().unwrap_or(user);
         let call = gateway.call(info, parts, Guard { user, roles: &roles })?;
         if info.verb == "watch" {
@@ -247,7 +251,7 @@ impl Work {
         let answer = answered.unwrap_or_else(|_| {
             Err(Status::timeout("request did not complete within the allotted timeout"))
         })?;
-        write(&answer, accepted, gateway.registry.now(), trail).map(Answered::Now)
+        write(&answer, accepted, gateway.0.registry.now(), trail).map(Answered::Now)
     }
 }
 

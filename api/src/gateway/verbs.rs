@@ -262,13 +262,15 @@ impl<'c> Call<'c> {
         let options = self.delete_options(body, trail).await?;
         let is_dry_run = self.is_dry_run(&options.dry_run)?;
         let mut warnings = Vec::new();
+        let mut seen = None;
         if !options.ignore_read_error {
-            let old = self.registry.get(&self.target()).await?;
+            let (old, _) = seen.insert(self.registry.seen(&self.target()).await?);
             let mut hearing = self.hearing(is_dry_run);
-            let admitted = hearing.delete(&old).await;
+            let admitted = hearing.delete(old).await;
             tell(hearing, trail, &mut warnings, admitted).await?;
         }
-        let (object, is_gone) = match self.registry.delete(&self.target(), &options, is_dry_run).await? {
+        let deleted = self.registry.delete(&self.target(), seen, &options, is_dry_run).await?;
+        let (object, is_gone) = match deleted {
             Deleted::Gone(object) => (object, true),
             Deleted::Later(object) => (object, false),
         };
@@ -316,12 +318,13 @@ impl<'c> Call<'c> {
             for raw in &page.items {
                 let read = registry::version::read(self.resource, &raw.value, raw.revision.0);
                 let object = read.map_err(Status::internal)?;
-                let target =
-                    Target { resource: self.resource, namespace: object.namespace(), name: object.name() };
+                let (namespace, name) = (object.namespace().to_owned(), object.name().to_owned());
+                let target = Target { resource: self.resource, namespace: &namespace, name: &name };
                 let mut hearing = Hearing::new(self.gate, self.info, target, self.guard.user, is_dry_run);
                 let admitted = hearing.delete(&object).await;
                 tell(hearing, trail, &mut warnings, admitted).await?;
-                match self.registry.delete(&target, &options, is_dry_run).await {
+                let seen = Some((object, raw.revision));
+                match self.registry.delete(&target, seen, &options, is_dry_run).await {
                     Ok(_) => {}
                     // Somebody else was faster.
                     Err(status) if status.code == 404 => {}

@@ -9,13 +9,14 @@ use ::admission::{
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::{Charges, configuration::InForce};
+use super::{Charges, configuration::InForce, gathered::Gathered};
 use crate::gateway::{
-    registry::{ListOptions, Registry, Target},
+    registry::{ListOptions, Raw, Registry, Target},
     resources::{Resource, resources},
     schema::convert::convert,
     selectors::Selectors,
     status::Status,
+    stored,
 };
 
 /// How long a request waits for what configures admission to be read for the first time.
@@ -47,12 +48,20 @@ pub struct StoredState {
     registry: Registry,
     charges: Charges,
     configuration: InForce,
+    objects: Gathered<ObjectKey, Result<Option<Arc<Value>>, Unread>>,
+    lists: Gathered<ListKey, Result<Vec<Arc<Value>>, Unread>>,
 }
+
+/// A resource's place in the store, a namespace, a name.
+type ObjectKey = (&'static str, String, String);
+
+/// A resource's place in the store and a namespace.
+type ListKey = (&'static str, String);
 
 impl StoredState {
     /// Of what a registry holds. What is charged is known to `charges` until its request is through.
     pub fn new(registry: Registry, charges: Charges, configuration: InForce) -> Self {
-        Self { registry, charges, configuration }
+        Self { registry, charges, configuration, objects: Gathered::default(), lists: Gathered::default() }
     }
 
     async fn list_of(
@@ -60,17 +69,13 @@ impl StoredState {
         resource: &'static Resource,
         namespace: &str,
     ) -> Result<Vec<Arc<Value>>, StateError> {
-        let (selectors, newest) = (Selectors::default(), ListOptions::newest());
-        let page = self.registry.list(resource, namespace, &selectors, &newest);
-        let page = within(page).await.map_err(failed)?;
-        if let Some(unreadable) = page.unreadable.first() {
-            return Err(StateError(unreadable.to_string()));
-        }
-        let value = |raw: &crate::gateway::registry::Raw| {
-            let object = crate::gateway::stored::decode(&raw.value, raw.revision.0);
-            object.map(|object| Arc::new(object.into_value())).map_err(|error| StateError(error.to_string()))
+        let (registry, name) = (self.registry.clone(), namespace.to_owned());
+        let read = move || {
+            let (registry, namespace) = (registry.clone(), name.clone());
+            async move { within(listed(&registry, resource, &namespace)).await }
         };
-        page.items.iter().map(value).collect()
+        let asked = self.lists.ask((resource.storage, namespace.to_owned()), read);
+        within(answered(asked)).await.map_err(failed)
     }
 
     async fn object_of(
@@ -79,12 +84,45 @@ impl StoredState {
         namespace: &str,
         name: &str,
     ) -> Result<Option<Arc<Value>>, StateError> {
-        match within(self.registry.get(&Target { resource, namespace, name })).await {
-            Ok(object) => Ok(Some(Arc::new(object.into_value()))),
-            Err(status) if status.code == 404 => Ok(None),
-            Err(status) => Err(failed(status)),
-        }
+        let key = (resource.storage, namespace.to_owned(), name.to_owned());
+        let (registry, (_, namespace, name)) = (self.registry.clone(), key.clone());
+        let read = move || {
+            let (registry, namespace, name) = (registry.clone(), namespace.clone(), name.clone());
+            async move {
+                let target = Target { resource, namespace: &namespace, name: &name };
+                match registry.get(&target).await {
+                    Ok(object) => Ok(Some(Arc::new(object.into_value()))),
+                    Err(status) if status.code == 404 => Ok(None),
+                    Err(status) => Err(status.into()),
+                }
+            }
+        };
+        let read = move || within(read());
+        within(answered(self.objects.ask(key, read))).await.map_err(failed)
     }
+}
+
+/// All that a namespace has of a resource.
+async fn listed(
+    registry: &Registry,
+    resource: &'static Resource,
+    namespace: &str,
+) -> Result<Vec<Arc<Value>>, Unread> {
+    let (selectors, newest) = (Selectors::default(), ListOptions::newest());
+    let page = registry.list(resource, namespace, &selectors, &newest).await?;
+    if let Some(unreadable) = page.unreadable.first() {
+        return Err(Unread::Value(unreadable.to_string()));
+    }
+    let value = |raw: &Raw| {
+        let object = stored::decode(&raw.value, raw.revision.0);
+        object.map(|object| Arc::new(object.into_value())).map_err(|error| Unread::Value(error.to_string()))
+    };
+    page.items.iter().map(value).collect()
+}
+
+/// What a shared read answered.
+async fn answered<T>(asked: impl Future<Output = Option<Result<T, Unread>>>) -> Result<T, Unread> {
+    asked.await.unwrap_or_else(|| Err(Unread::Value("a read of the cluster's state failed".to_owned())))
 }
 
 fn resource(kind: Kind) -> Result<&'static Resource, StateError> {
@@ -99,7 +137,26 @@ fn resource(kind: Kind) -> Result<&'static Resource, StateError> {
     resources().get(group, "v1", plural).ok_or_else(|| StateError(format!("{plural} are not served")))
 }
 
-fn failed(status: Status) -> StateError {
+/// Why the state was not read.
+#[derive(Clone, Debug)]
+enum Unread {
+    /// The store says so.
+    Store(Status),
+    /// What it holds is of no use.
+    Value(String),
+}
+
+impl From<Status> for Unread {
+    fn from(status: Status) -> Self {
+        Self::Store(status)
+    }
+}
+
+fn failed(unread: impl Into<Unread>) -> StateError {
+    let status = match unread.into() {
+        Unread::Store(status) => status,
+        Unread::Value(why) => return StateError(why),
+    };
     let error = StateError(status.message.clone());
     if status.code == 503 {
         // A controller that was added runs in a task of its own, and answers for itself.
@@ -109,8 +166,8 @@ fn failed(status: Status) -> StateError {
 }
 
 /// A read of the store, in bounded time.
-async fn within<T>(read: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
-    let away = || Err(Status::unavailable("the cluster store does not answer", 1));
+async fn within<T>(read: impl Future<Output = Result<T, Unread>>) -> Result<T, Unread> {
+    let away = || Err(Status::unavailable("the cluster store does not answer", 1).into());
     tokio::time::timeout(READ, read).await.unwrap_or_else(|_| away())
 }
 

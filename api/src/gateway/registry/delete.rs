@@ -7,7 +7,7 @@ use super::{Registry, Target, seconds, version};
 use crate::gateway::{
     object::Object,
     status::Status,
-    store::{Read, StoreError, Unreadable, WriteError},
+    store::{Read, Revision, StoreError, Unreadable, WriteError},
     strategy,
 };
 use ingest::time::Timestamp;
@@ -62,56 +62,62 @@ pub enum Deleted {
 }
 
 impl Registry {
-    /// Ends an object, or begins its end.
+    /// Ends an object, or begins its end. One that was read before, at a revision, is not read again unless it has
+    /// changed.
     ///
     /// # Errors
     /// 404 when it is not there, 409 when it is another one than the preconditions say.
     pub async fn delete(
         &self,
         target: &Target<'_>,
+        seen: Option<(Object, Revision)>,
         options: &DeleteOptions,
         is_dry_run: bool,
     ) -> Result<Deleted, Status> {
         let key = target.key();
-        let mut read = match self.store.get(&key).await {
-            Err(StoreError::Unreadable(value)) if options.ignore_read_error && !is_dry_run => {
-                return self.delete_unseen(target, value).await;
-            }
-            read => read?,
+        let (mut old, mut modified) = match seen {
+            Some(seen) => seen,
+            None => match self.store.get(&key).await {
+                Err(StoreError::Unreadable(value)) if options.ignore_read_error && !is_dry_run => {
+                    return self.delete_unseen(target, value).await;
+                }
+                read => self.there(target, read?)?,
+            },
         };
         loop {
-            let Read { value: Some(current), .. } = read else {
-                return Err(Status::not_found(target.what(), target.name));
-            };
-            let old = self.object(target.resource, &current.value, current.modified)?;
             options.check(target, &old)?;
             let ending = Ending::of(target, &old, options, self.now());
             if is_dry_run {
                 return Ok(ending.into_deleted(old));
             }
             let written = match &ending {
-                Ending::Now => self.store.delete(&key, current.modified).await.map(|r| (old, r)),
+                Ending::Now => self.store.delete(&key, modified).await,
                 Ending::Unchanged => return Ok(Deleted::Later(old)),
                 Ending::Later(marked) => {
                     let ttl = strategy::time_to_live(target.resource);
                     let bytes = version::stored(target.resource, marked)?;
-                    self.store.update(&key, bytes, current.modified, ttl).await.map(|r| (old, r))
+                    self.store.update(&key, bytes, modified, ttl).await
                 }
             };
             match written {
-                Ok((old, revision)) => {
+                Ok(revision) => {
                     let mut deleted = ending.into_deleted(old);
                     deleted.object_mut().set_text("resourceVersion", &revision.to_string());
                     return Ok(deleted);
                 }
-                Err(WriteError::Conflict(now)) => read = now,
+                Err(WriteError::Conflict(now)) => (old, modified) = self.there(target, now)?,
                 Err(WriteError::Store(error)) => return Err(error.into()),
             }
         }
     }
-}
 
-impl Registry {
+    /// The object that was read, and the change that wrote it.
+    fn there(&self, target: &Target<'_>, read: Read) -> Result<(Object, Revision), Status> {
+        let current = read.value.ok_or_else(|| Status::not_found(target.what(), target.name))?;
+        let object = self.object(target.resource, &current.value, current.modified)?;
+        Ok((object, current.modified))
+    }
+
     /// Deletes what cannot be read: its finalizers, and what it owns, are not known.
     async fn delete_unseen(&self, target: &Target<'_>, value: Unreadable) -> Result<Deleted, Status> {
         tracing::warn!(%value, "deleted unseen");

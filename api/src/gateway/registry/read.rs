@@ -35,7 +35,15 @@ impl Registry {
     /// # Errors
     /// 404 when it is not there.
     pub async fn get(&self, target: &Target<'_>) -> Result<Object, Status> {
+        self.seen(target).await.map(|(object, _)| object)
+    }
+
+    /// An object, and the change that wrote it.
+    ///
+    /// # Errors
+    /// 404 when it is not there.
+    pub async fn seen(&self, target: &Target<'_>) -> Result<(Object, Revision), Status> {
         let Raw { value, revision } = self.raw(target).await?;
-        self.object(target.resource, &value, revision)
+        Ok((self.object(target.resource, &value, revision)?, revision))
     }
 }

@@ -39,11 +39,11 @@ impl Call<'_> {
         let eviction = self.hear(eviction, trail, is_dry_run, &mut warnings).await?;
         let options = options(&eviction)?;
         let target = self.target();
-        let pod = self.registry.get(&target).await?;
+        let (pod, revision) = self.registry.seen(&target).await?;
         if !is_outside_budgets(&pod) {
             self.take_from_budget(&pod, is_dry_run).await?;
         }
-        self.registry.delete(&target, &options, is_dry_run).await?;
+        self.registry.delete(&target, Some((pod, revision)), &options, is_dry_run).await?;
         Ok(self.done(warnings))
     }
 
