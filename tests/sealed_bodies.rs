@@ -122,8 +122,13 @@ fn scan_topic(kafka: &str, topic: &str) {
 async fn id_of(caller: &Caller, audit_id: &str) -> String {
     let query = format!("cluster:shop audit_id:={audit_id}");
     caller.until_count(&query, 1).await;
-    let page = caller.get("/v1/events").query(&[("q", &query)]).send().await.unwrap();
-    let page: Value = page.json().await.unwrap();
+    // With Kafka the indexer may be ahead of the recorder.
+    let page = eventually("the ledger has what the index found", async || {
+        let page = caller.get("/v1/events").query(&[("q", &query)]).send().await.unwrap();
+        let page: Value = page.json().await.unwrap();
+        page["items"][0].is_object().then_some(page)
+    })
+    .await;
     let event = page["items"][0]["event"].to_string();
     assert!(!contains(event.as_bytes(), "planted"), "a page gives bodies as they are kept: {event}");
     page["items"][0]["id"].as_str().unwrap().to_owned()
