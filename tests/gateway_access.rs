@@ -14,7 +14,7 @@ use rcgen::{
 };
 use reqwest::{Certificate, Identity, Method, StatusCode};
 use serde_json::{Value, json};
-use server::{Caller, Server, eventually};
+use server::{Caller, Figures, Server, eventually};
 
 async fn send(caller: &Caller, method: Method, path: &str, body: Value) -> (StatusCode, Value) {
     let request = caller.request(method, path);
@@ -182,6 +182,9 @@ async fn an_id_token_of_the_issuer_says_who_somebody_is() {
 async fn whoever_guesses_is_slowed_and_counted() {
     let mut server = Server::start(&[]).await;
     let stranger = server.call().with_token("guess");
+    let syncs =
+        async || Figures::of(&server.call()).await.get("muniment_journal_sync_seconds_count").unwrap();
+    let before = syncs().await;
     let mut slowed = 0;
     for _ in 0..120 {
         let response = stranger.get("/api/v1/secrets").send().await.unwrap();
@@ -195,6 +198,11 @@ async fn whoever_guesses_is_slowed_and_counted() {
         }
     }
     assert!(slowed > 0, "120 guesses in a row are more than an address has");
+    let cost = syncs().await - before;
+    assert!(
+        cost <= 50.0,
+        "120 guesses cost {cost} syncs: twenty of each code, and what else happened meanwhile"
+    );
     // What was counted is recorded at the end, too.
     assert!(server.stop().await.success());
     server.run().await;
