@@ -224,6 +224,8 @@ async fn a_secret_is_stored_and_stays_out_of_the_pipeline() {
     let text = events.to_string();
     assert!(text.contains("$redacted"), "{text}");
     assert!(!text.contains("cGxhbnRlZC12YWx1ZQ"), "{text}");
+    // By which a start finds out what became of it, were the process to die now.
+    assert!(text.contains("\"muniment.io/change\":\"secrets/shop/s@"), "{text}");
     let mut scanned = 0;
     for name in ["journal", "index"] {
         scanned += scan(&server.data().join(name), b"cGxhbnRlZC12YWx1ZQ");

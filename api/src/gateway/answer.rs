@@ -96,7 +96,7 @@ impl Answer {
     pub fn write(&self, accepted: Accepted, json: Bytes, now: Timestamp) -> Result<Response, Status> {
         if matches!(self.content, Content::NoText) {
             let mut response = Response::new(Body::empty());
-            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+            *response.status_mut() = self.code;
             return Ok(response);
         }
         let shown = match accepted.shape {

@@ -19,7 +19,7 @@ use tracing::Instrument;
 
 use super::{
     admission::{Charges, Gate},
-    answer::Answer,
+    answer::{Answer, Content},
     audit::{Auditor, Trail},
     body::MAX_BODY_BYTES,
     discovery,
@@ -218,8 +218,8 @@ impl Work {
         let done = AssertUnwindSafe(self.run(body, &mut trail)).catch_unwind().await;
         match done {
             Ok(Ok(Answered::Later(begun, place))) => begun.answer(trail, place).await,
-            Ok(Ok(Answered::Now(response))) => close(trail, Ok(response)).await,
-            Ok(Err(status)) => close(trail, Err(status)).await,
+            Ok(Ok(Answered::Now(response))) => self.close(trail, Ok(response)).await,
+            Ok(Err(status)) => self.close(trail, Err(status)).await,
             Err(_) => panicked(trail).await,
         }
     }
@@ -253,24 +253,37 @@ impl Work {
         })?;
         write(&answer, accepted, gateway.0.registry.now(), trail).map(Answered::Now)
     }
+
+    /// Records how a request ended, then lets its answer go.
+    async fn close(&self, mut trail: Trail, answered: Result<Response, Status>) -> Response {
+        let response = match answered {
+            Ok(response) => {
+                trail.answers(response.status().as_u16());
+                response
+            }
+            Err(status) => {
+                trail.response_object(&status.to_json());
+                trail.answers_status(&status);
+                status.into_response()
+            }
+        };
+        // What could have been a long answer has a begin of its own, though this one is over.
+        let begun = if self.info.is_long_running() { trail.started().await } else { Ok(()) };
+        let recorded = match begun {
+            Ok(()) => trail.complete().await,
+            Err(error) => Err(error),
+        };
+        recorded.map_or_else(|error| Status::from(error).into_response(), |()| response)
+    }
 }
 
 fn write(answer: &Answer, accepted: Accepted, now: Timestamp, trail: &mut Trail) -> Result<Response, Status> {
     let json = answer.json()?;
     trail.response_object(&json);
+    if let Content::Status(status) = &answer.content {
+        trail.answers_status(status);
+    }
     answer.write(accepted, json, now)
-}
-
-/// Records how a request ended, then lets its answer go.
-async fn close(mut trail: Trail, answered: Result<Response, Status>) -> Response {
-    let (recorded, response) = match answered {
-        Ok(response) => (trail.complete(Ok(response.status().as_u16())).await, response),
-        Err(status) => {
-            trail.response_object(&status.to_json());
-            (trail.complete(Err(&status)).await, status.into_response())
-        }
-    };
-    recorded.map_or_else(|error| Status::from(error).into_response(), |()| response)
 }
 
 /// Records that a handler panicked. The panic itself is in the log; the process goes on.

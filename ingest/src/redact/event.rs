@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use regex::RegexSet;
+use regex::{Regex, RegexSet};
 
 use super::{
     Redactor,
@@ -28,6 +28,15 @@ static HARMLESS: LazyLock<RegexSet> = LazyLock::new(|| {
         Err(error) => unreachable!("the patterns are constants: {error}"),
     }
 });
+
+/// The change that a request of the gateway announces: a key, a revision, and a keyed digest, none of which tells a value.
+const CHANGE_ANNOTATION: &str = "muniment.io/change";
+
+static CHANGE: LazyLock<Regex> =
+    LazyLock::new(|| match Regex::new(r"^[A-Za-z0-9./:@_-]{1,1024}@[0-9]{1,20} (?:[0-9a-f]{32}|-)$") {
+        Ok(pattern) => pattern,
+        Err(error) => unreachable!("the pattern is a constant: {error}"),
+    });
 
 const PATCH_ANNOTATION: &str = "patch.webhook.admission.k8s.io/";
 
@@ -116,6 +125,9 @@ impl<'t> Walk<'_, 't> {
                 Some(rule) if renamed => self.remove(member.value, &rule.name, false, Form::Text),
                 Some(rule) if key.starts_with(PATCH_ANNOTATION) => self.patch_annotation(member.value, rule),
                 Some(rule) if &*key == DECISIONS_ANNOTATION => self.decisions(member.value, rule),
+                Some(_) if &*key == CHANGE_ANNOTATION && is_change(member.value) => {
+                    self.any(member.value, Form::Text);
+                }
                 Some(rule) if !is_servers_own(&key) => {
                     self.remove(member.value, &rule.name, false, Form::Text)
                 }
@@ -203,6 +215,10 @@ const SERVERS_OWN: [&str; 13] = [
     "mutation.webhook.admission.k8s.io",
     "pod-security.kubernetes.io",
 ];
+
+fn is_change(value: Json<'_>) -> bool {
+    value.as_str().is_some_and(|text| CHANGE.is_match(&text))
+}
 
 fn is_servers_own(key: &str) -> bool {
     key.split_once('/').is_some_and(|(domain, _)| SERVERS_OWN.contains(&domain))

@@ -251,6 +251,22 @@ fn admission_annotations_about_secrets_lose_what_may_quote_them() {
 }
 
 #[test]
+fn the_announced_change_of_a_secret_stays_where_it_is_one() {
+    let redacted = |change: &str| {
+        redact(&json!({"objectRef": {"resource": "secrets"}, "annotations": {"muniment.io/change": change}}))
+    };
+    for change in ["secrets/shop/db@12 8e3f50124535c445d4a1e1166924fe69", "secrets/shop/a.b@7 -"] {
+        let (out, count) = redacted(change);
+        assert_eq!((count, &out["annotations"]["muniment.io/change"]), (0, &json!(change)));
+    }
+    for other in ["hunter2", "hunter2@1 8e3f", "hunter 2@1 -", "a@1 8e3f50124535c445d4a1e1166924fe6g"] {
+        let (out, count) = redacted(other);
+        assert_eq!(count, 1, "{out}");
+        assert!(!out.to_string().contains("hunter2"), "{out}");
+    }
+}
+
+#[test]
 fn decisions_about_secrets_stay_without_what_may_quote_them() {
     let calls = json!([
         {"controller": "A", "phase": "mutating", "verdict": "patched", "micros": 5, "patch": [

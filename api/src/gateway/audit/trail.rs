@@ -214,12 +214,21 @@ impl Trail {
         }
     }
 
+    /// The answer has this HTTP status.
+    pub fn answers(&mut self, code: u16) {
+        self.event.response_status.get_or_insert_with(|| ResponseStatus::code(code));
+    }
+
+    /// The answer is a Status, of a failure or of something that is done.
+    pub fn answers_status(&mut self, status: &Status) {
+        self.event.response_status = Some(ResponseStatus::of(status));
+    }
+
     /// Records that a long answer has begun.
     ///
     /// # Errors
     /// When it cannot be recorded.
-    pub async fn started(&mut self, code: u16) -> Result<(), AppendError> {
-        self.event.response_status = Some(ResponseStatus::code(code));
+    pub async fn started(&mut self) -> Result<(), AppendError> {
         self.stage(Stage::ResponseStarted).await
     }
 
@@ -227,11 +236,7 @@ impl Trail {
     ///
     /// # Errors
     /// When it cannot be recorded: the answer must not leave then.
-    pub async fn complete(mut self, answer: Result<u16, &Status>) -> Result<(), AppendError> {
-        self.event.response_status = Some(match answer {
-            Ok(code) => ResponseStatus::code(code),
-            Err(status) => ResponseStatus::of(status),
-        });
+    pub async fn complete(mut self) -> Result<(), AppendError> {
         self.stage(Stage::ResponseComplete).await
     }
 
@@ -240,7 +245,7 @@ impl Trail {
     /// # Errors
     /// When it cannot be recorded.
     pub async fn refused(mut self, status: &Status) -> Result<(), AppendError> {
-        self.event.response_status = Some(ResponseStatus::of(status));
+        self.answers_status(status);
         self.stage(Stage::ResponseStarted).await
     }
 
@@ -249,7 +254,7 @@ impl Trail {
     /// # Errors
     /// When it cannot be recorded.
     pub async fn panicked(mut self, status: &Status) -> Result<(), AppendError> {
-        self.event.response_status = Some(ResponseStatus::of(status));
+        self.answers_status(status);
         self.stage(Stage::Panic).await
     }
 

@@ -20,7 +20,7 @@ impl Call<'_> {
         let object = self.registry.get(&self.target()).await?;
         if self.resource.plural == "pods" && object.text_at("/spec/nodeName").is_empty() {
             if self.info.subresource == "log" {
-                return Ok(self.answer(StatusCode::OK, Content::NoText, Vec::new()));
+                return Ok(self.answer(StatusCode::NO_CONTENT, Content::NoText, Vec::new()));
             }
             let name = object.name();
             return Err(Status::bad_request(format!("pod {name} does not have a host assigned")));

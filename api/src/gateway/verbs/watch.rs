@@ -91,7 +91,8 @@ pub(in crate::gateway) struct Begun {
 impl Begun {
     /// Answers with a stream that is recorded at its begin and its end, and holds its place until then.
     pub(in crate::gateway) async fn answer(self, mut trail: Trail, place: Place) -> Response {
-        if let Err(error) = trail.started(StatusCode::OK.as_u16()).await {
+        trail.answers(StatusCode::OK.as_u16());
+        if let Err(error) = trail.started().await {
             return Status::from(error).into_response();
         }
         let Self { lines, watch, feed, objects, time } = self;
@@ -103,7 +104,7 @@ impl Begun {
             drop(place);
             if fed.is_err() {
                 panicked(trail).await;
-            } else if let Err(error) = trail.complete(Ok(StatusCode::OK.as_u16())).await {
+            } else if let Err(error) = trail.complete().await {
                 tracing::error!(%error, "the end of a watch could not be recorded");
             }
         });
