@@ -190,7 +190,10 @@ async fn what_cannot_be_evaluated_is_refused_when_it_is_written() {
         "Invalid value: \"objct.data == null\": compilation failed: ERROR: <input>:1:1: undeclared reference to \
          'objct' (in container '')\n | objct.data == null\n | ^"
     );
-    assert_eq!(fault("spec.validations[1].expression"), "Invalid value: \"'text'\": must evaluate to bool");
+    assert_eq!(
+        fault("spec.validations[1].expression"),
+        "Invalid value: \"'text'\": must evaluate to bool but got string"
+    );
     assert!(fault("spec.validations[2].expression").contains("'authorizer' is not available"));
     assert!(fault("spec.validations[3].reason").starts_with("Unsupported value: \"Teapot\""));
     assert!(fault("spec.variables[0].expression").contains("undefined field 'b'"));

@@ -2,18 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
+#[path = "support/hook.rs"]
+mod hook;
 #[path = "support/server.rs"]
 mod server;
 
-use std::{
-    net::{SocketAddr, TcpListener},
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::time::Duration;
 
-use axum::{Json, Router, extract::State, http::Uri, routing::post};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use hook::{Hook, patched, said};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use server::{Caller, Server, eventually};
@@ -34,72 +31,6 @@ async fn answer(caller: &Caller, method: Method, path: &str, body: &Value) -> (S
 
 fn map(name: &str, data: Value) -> Value {
     json!({ "kind": "ConfigMap", "apiVersion": "v1", "metadata": { "name": name }, "data": data })
-}
-
-/// A webhook with what it was sent.
-struct Hook {
-    at: SocketAddr,
-    /// What it is known by.
-    authority: String,
-    seen: Arc<Mutex<Vec<(String, Value)>>>,
-}
-
-type Answer = fn(&str, &Value) -> Value;
-
-#[derive(Clone)]
-struct Behaviour {
-    seen: Arc<Mutex<Vec<(String, Value)>>>,
-    answer: Answer,
-    wait: Duration,
-}
-
-async fn review(State(behaviour): State<Behaviour>, uri: Uri, Json(review): Json<Value>) -> Json<Value> {
-    tokio::time::sleep(behaviour.wait).await;
-    behaviour.seen.lock().unwrap().push((uri.path_and_query().unwrap().to_string(), review.clone()));
-    Json((behaviour.answer)(uri.path(), &review["request"]))
-}
-
-/// What a webhook says, in its envelope.
-fn said(request: &Value, response: Value) -> Value {
-    let mut response = response;
-    response["uid"] = request["uid"].clone();
-    json!({ "kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "response": response })
-}
-
-fn patched(request: &Value, patch: Value) -> Value {
-    let patch = STANDARD.encode(patch.to_string());
-    said(request, json!({ "allowed": true, "patchType": "JSONPatch", "patch": patch }))
-}
-
-impl Hook {
-    /// Serves on a free port under this name.
-    async fn start(name: &str, wait: Duration, answer: Answer) -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &authority).unwrap();
-        // Another test of this process may have been faster.
-        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-        let tls = axum_server::tls_rustls::RustlsConfig::from_pem(
-            certificate.pem().into_bytes(),
-            key.serialize_pem().into_bytes(),
-        );
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let at = listener.local_addr().unwrap();
-        let seen = Arc::<Mutex<Vec<(String, Value)>>>::default();
-        let behaviour = Behaviour { seen: seen.clone(), answer, wait };
-        let router = Router::new().fallback(post(review)).with_state(behaviour);
-        let server = axum_server::from_tcp_rustls(listener, tls.await.unwrap()).unwrap();
-        tokio::spawn(server.serve(router.into_make_service()));
-        Self { at, authority: authority.pem(), seen }
-    }
-
-    fn url(&self, path: &str) -> Value {
-        json!({ "url": format!("https://127.0.0.1:{}{path}", self.at.port()), "caBundle": STANDARD.encode(&self.authority) })
-    }
 }
 
 fn webhook(name: &str, client: Value, more: Value) -> Value {
@@ -319,6 +250,8 @@ async fn one_that_is_slow_has_failed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_talks_nonsense_has_failed() {
     let hook = Hook::start("127.0.0.1", Duration::ZERO, |_, _| json!({ "hello": "world" })).await;
+    fails(hook.url("/"), json!({}), "webhook response was absent").await;
+    let hook = Hook::start("127.0.0.1", Duration::ZERO, |_, _| json!({ "kind": "Pod" })).await;
     fails(hook.url("/"), json!({}), "expected webhook response of admission.k8s.io/v1, Kind=AdmissionReview")
         .await;
     let hook = Hook::start("127.0.0.1", Duration::ZERO, |_, _| {

@@ -20,6 +20,24 @@ pub(super) enum Type {
     Any,
 }
 
+impl Type {
+    /// As errors name it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Bool => "bool",
+            Int => "int",
+            Uint => "uint",
+            Double => "double",
+            Text => "string",
+            Bytes => "bytes",
+            List => "list(dyn)",
+            Map => "map(dyn, dyn)",
+            Null => "null_type",
+            Any => "dyn",
+        }
+    }
+}
+
 use Type::{Any, Bool, Bytes, Double, Int, List, Map, Null, Text, Uint};
 
 /// A function: its name, how many arguments it takes alone and with a target, and what it gives.
@@ -138,6 +156,16 @@ pub(super) fn check(expr: &IdedExpr, scope: &Scope) -> (Type, Vec<Flaw>) {
     let mut check = Check { scope, locals: Vec::new(), flaws: Vec::new() };
     let gives = check.expr(expr);
     (gives, check.flaws)
+}
+
+/// Whether an expression is a part of an object, of whose type nothing is known wherever it is evaluated.
+pub(super) fn is_untyped(expr: &IdedExpr) -> bool {
+    match &expr.expr {
+        Expr::Ident(name) => ["object", "oldObject", "params"].contains(&name.as_str()),
+        Expr::Select(select) => !select.test && is_untyped(&select.operand),
+        Expr::Call(call) if call.func_name == operators::INDEX => call.args.first().is_some_and(is_untyped),
+        _ => false,
+    }
 }
 
 /// How deep an expression is nested, up to a bound.
@@ -310,6 +338,13 @@ impl Check<'_> {
 
     fn arguments(&mut self, at: u64, call: &CallExpr, function: &Function, counts: &[usize]) -> Type {
         self.all(&call.args);
+        if function.0 == "matches"
+            && let Some(IdedExpr { id, expr: Expr::Literal(LiteralValue::String(pattern)) }) =
+                call.args.last()
+            && regex::Regex::new(pattern.inner()).is_err()
+        {
+            self.flaw(*id, "invalid matches argument");
+        }
         if !counts.contains(&call.args.len()) {
             let count = call.args.len();
             let how = if call.target.is_some() { "a target and " } else { "" };

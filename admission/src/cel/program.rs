@@ -154,6 +154,9 @@ fn described(error: &ExecutionError, activation: &Activation<'_>) -> String {
         ExecutionError::DivisionByZero(_) => "division by zero".to_owned(),
         ExecutionError::RemainderByZero(_) => "modulus by zero".to_owned(),
         ExecutionError::Overflow(..) => "integer overflow".to_owned(),
+        ExecutionError::FunctionError { function, message } if message.starts_with("string parse error") => {
+            format!("type conversion error from 'string' to '{function}'")
+        }
         ExecutionError::FunctionError { message, .. } => message.clone(),
         other => other.to_string(),
     }
@@ -169,19 +172,20 @@ fn read(source: &str, scope: &Scope, wanted: Wanted) -> Result<Expression, Compi
     if !flaws.is_empty() {
         return Err(flawed(flaws, program.source_info(), source));
     }
+    let is_known = gives != Type::Any || check::is_untyped(program.expression());
     let is_wanted = match wanted {
-        Wanted::Bool => matches!(gives, Type::Bool | Type::Any),
-        Wanted::Text => matches!(gives, Type::Text | Type::Any),
-        Wanted::TextOrNull => matches!(gives, Type::Text | Type::Null | Type::Any),
+        Wanted::Bool => gives == Type::Bool,
+        Wanted::Text => gives == Type::Text,
+        Wanted::TextOrNull => matches!(gives, Type::Text | Type::Null),
         Wanted::Anything => true,
     };
-    if !is_wanted {
+    if is_known && !is_wanted {
         let what = match wanted {
-            Wanted::Bool => "must evaluate to bool",
-            Wanted::Text => "must evaluate to string",
-            Wanted::TextOrNull | Wanted::Anything => "must evaluate to one of [string null_type]",
+            Wanted::Bool => "bool",
+            Wanted::Text => "string",
+            Wanted::TextOrNull | Wanted::Anything => "one of [string null_type]",
         };
-        return Err(CompileError(what.to_owned()));
+        return Err(CompileError(format!("must evaluate to {what} but got {}", gives.name())));
     }
     Ok(guard::counted(program.expression().clone()))
 }

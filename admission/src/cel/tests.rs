@@ -113,10 +113,13 @@ fn what_is_not_there_is_an_error_when_it_is_written() {
             Wanted::Bool,
             "compilation failed: ERROR: <input>:1:15: Syntax error: mismatched input '<EOF>'",
         ),
-        ("'text'", Wanted::Bool, "must evaluate to bool"),
+        ("'text'", Wanted::Bool, "must evaluate to bool but got string"),
         ("1 + 1", Wanted::Text, "must evaluate to string"),
         ("true", Wanted::TextOrNull, "must evaluate to one of [string null_type]"),
         ("'a' && true", Wanted::Bool, "found no matching overload for '_&&_'"),
+        ("object.spec.flag", Wanted::Bool, "must evaluate to bool but got dyn"),
+        ("params.a['b']", Wanted::Text, "must evaluate to string but got dyn"),
+        ("'x'.matches('[')", Wanted::Bool, "ERROR: <input>:1:13: invalid matches argument"),
         ("Object{}", Wanted::Anything, "undeclared reference to 'Object'"),
     ] {
         let found = compile(source, wanted).unwrap_err();

@@ -10,6 +10,12 @@ use crate::{
     request::GroupVersionKind,
 };
 
+/// That there is no such kind of parameters.
+pub(super) fn unknown(kind: &GroupVersionKind) -> String {
+    let GroupVersionKind { group, version, kind } = kind;
+    format!("failed to find resource referenced by paramKind: '{group}/{version}, Kind={kind}'")
+}
+
 /// What a policy is evaluated with, once for each; none is an evaluation without parameters. An empty list is none at
 /// all.
 ///
@@ -22,14 +28,7 @@ pub(super) async fn params(
     state: &dyn ClusterState,
 ) -> Result<Vec<Option<Arc<Value>>>, String> {
     let (Some(kind), Some(reference)) = (kind, reference) else { return Ok(vec![None]) };
-    let scope = state.scope(kind).ok_or_else(|| {
-        let version = if kind.group.is_empty() {
-            kind.version.clone()
-        } else {
-            format!("{}/{}", kind.group, kind.version)
-        };
-        format!("paramKind kind `&ParamKind{{APIVersion:{version},Kind:{},}}` not known", kind.kind)
-    })?;
+    let scope = state.scope(kind).ok_or_else(|| unknown(kind))?;
     let namespace = match (scope, reference.namespace.as_str()) {
         (Scope::Cluster, "") => "",
         (Scope::Cluster, _) => {

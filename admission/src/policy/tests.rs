@@ -192,8 +192,8 @@ async fn parameters_come_from_where_the_binding_says() {
     let mut binding = binding(&["Audit"]);
     binding["spec"]["paramRef"] = json!({ "name": "x", "parameterNotFoundAction": "Allow" });
     let outcome = ask(MemoryCluster::new(), &policy(unknown), &binding, &request()).await;
-    let said =
-        "failed to configure binding: paramKind kind `&ParamKind{APIVersion:x.io/v1,Kind:X,}` not known";
+    let said = "ValidatingAdmissionPolicy 'p' denied request: failed to configure policy: failed to find resource \
+                referenced by paramKind: 'x.io/v1, Kind=X'";
     assert!(outcome.deny_reason().unwrap().ends_with(said));
 }
 

@@ -13,7 +13,7 @@ use super::{
     apart::apart,
     configuration::{Binding, Configuration, ValidatingPolicy},
     decide::{Refusal, Ruling, decide},
-    params::params,
+    params::{self, params},
     subject::subject,
 };
 use crate::{
@@ -81,6 +81,12 @@ impl ValidatingAdmissionPolicy {
                     continue;
                 }
             };
+            let kind = policy.rules.param_kind.as_ref();
+            let unknown = kind.filter(|kind| !policy.bindings.is_empty() && self.state.scope(kind).is_none());
+            if let Some(kind) = unknown {
+                found.unconfigured(policy, None, &params::unknown(kind));
+                continue;
+            }
             for (at, binding) in policy.bindings.iter().enumerate() {
                 match self.is_bound(binding, request).await {
                     Ok(true) => {}
@@ -90,7 +96,6 @@ impl ValidatingAdmissionPolicy {
                         continue;
                     }
                 }
-                let kind = policy.rules.param_kind.as_ref();
                 let params =
                     match params(kind, binding.spec.param_ref.as_ref(), namespace_name, &*self.state).await {
                         Ok(params) => params,

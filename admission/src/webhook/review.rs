@@ -151,7 +151,11 @@ pub(super) struct Said {
 pub(super) fn read(name: &str, uid: &str, body: &[u8], may_patch: bool) -> Result<Said, String> {
     let review: Review = serde_json::from_slice(body)
         .map_err(|error| format!("couldn't get version/kind; json parse error: {error}"))?;
-    if (review.api_version.as_str(), review.kind.as_str()) != ("admission.k8s.io/v1", "AdmissionReview") {
+    // What says nothing of its kind is taken as what is expected.
+    if !matches!(
+        (review.api_version.as_str(), review.kind.as_str()),
+        ("admission.k8s.io/v1", "AdmissionReview") | ("", "")
+    ) {
         let group = if review.api_version.is_empty() { "" } else { review.api_version.as_str() };
         return Err(format!(
             "expected webhook response of admission.k8s.io/v1, Kind=AdmissionReview, got {group}, Kind={}",
@@ -170,7 +174,7 @@ pub(super) fn read(name: &str, uid: &str, body: &[u8], may_patch: bool) -> Resul
     match (patch, response.patch_type) {
         (None, None) => {}
         (_, _) if !may_patch => {
-            return Err("webhook response.patch is not allowed for a validating webhook".to_owned());
+            return Err("validating webhook may not return response.patch".to_owned());
         }
         (Some(patch), Some(kind)) if kind == "JSONPatch" => said.patch = read_patch(&patch)?,
         (Some(_), Some(kind)) => {
@@ -268,7 +272,11 @@ mod tests {
             assert!(error.contains(why), "{response}: {error}");
         }
         let body = br#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","response":{"uid":"1","allowed":true,"patch":"e30=","patchType":"JSONPatch"}}"#;
-        assert!(read("w", "1", body, false).unwrap_err().contains("not allowed for a validating webhook"));
+        assert!(
+            read("w", "1", body, false)
+                .unwrap_err()
+                .contains("validating webhook may not return response.patch")
+        );
         assert!(read("w", "1", b"<html>", true).is_err());
     }
 }

@@ -2,7 +2,7 @@
 
 use axum::{
     body::Body,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::Response,
 };
 use bytes::{BufMut, Bytes, BytesMut};
@@ -136,11 +136,7 @@ impl Answer {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
-        for warning in &self.warnings {
-            if let Ok(value) = HeaderValue::from_str(&format!("299 - {}", Value::from(warning.as_str()))) {
-                headers.append(header::WARNING, value);
-            }
-        }
+        warn(headers, &self.warnings);
         Ok(response)
     }
 
@@ -162,6 +158,15 @@ impl Answer {
             _ => shorten(&value.take(), "PartialObjectMetadata"),
         };
         Ok(Some(shown))
+    }
+}
+
+/// Warns the reader of an answer, one header for each sentence.
+pub(super) fn warn(headers: &mut HeaderMap, warnings: &[String]) {
+    for warning in warnings {
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - {}", Value::from(warning.as_str()))) {
+            headers.append(header::WARNING, value);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Errors of the gateway as clients of Kubernetes know them: a `Status` object with reason, code and details.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use axum::{
     body::Body,
@@ -10,7 +10,7 @@ use axum::{
 use ingest::journal::AppendError;
 use serde::{Serialize, ser::SerializeStruct};
 
-use super::request::RequestInfo;
+use super::{answer::warn, request::RequestInfo};
 
 /// What an answer that is not an object of the store says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -32,6 +32,9 @@ pub struct Status {
     pub details: Option<Box<Details>>,
     /// The HTTP status.
     pub code: u16,
+    /// What its reader is warned of beside it, in headers.
+    #[serde(skip)]
+    pub warnings: Arc<[String]>,
 }
 
 /// `kind` and `apiVersion`, which are always these. Every fallible function here returns room for a Status: it is small.
@@ -129,7 +132,14 @@ impl Status {
             reason: Cow::Borrowed(reason),
             details: None,
             code: code.as_u16(),
+            warnings: Arc::default(),
         }
+    }
+
+    /// The same, with what its reader is warned of beside it.
+    #[must_use]
+    pub fn warning(self, warnings: &[String]) -> Self {
+        Self { warnings: warnings.into(), ..self }
     }
 
     /// That something was done which leaves no object to show.
@@ -360,6 +370,7 @@ impl IntoResponse for Status {
         if let Some(seconds) = self.details.as_ref().map(|d| d.retry_after_seconds).filter(|s| *s > 0) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        warn(headers, &self.warnings);
         response
     }
 }

@@ -356,7 +356,8 @@ async fn tell<T>(
             warnings.push(warning);
         }
     }
-    outcome
+    // Who is refused is warned as well.
+    outcome.map_err(|status| status.warning(warnings))
 }
 
 /// What a page lacks, because it cannot be decrypted.

@@ -25,6 +25,9 @@ use crate::{
 /// The longest answer that is read: an object of the largest size as a patch, in base64.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
 
+/// As many bytes of a webhook's own error are told.
+const MAX_TOLD: usize = 2048;
+
 /// How many webhooks' connections are kept. Beyond it all are made anew.
 const MAX_CLIENTS: usize = 256;
 
@@ -174,24 +177,33 @@ impl WebhookClient for Webhooks {
         let called = tokio::time::timeout(timeout, async {
             let (mut url, client) = self.reach(target).await?;
             url.query_pairs_mut().append_pair("timeout", &format!("{}s", timeout.as_secs()));
-            let shown = url.to_string();
-            post(client, url, review).await.map_err(|why| CallError(format!("Post \"{shown}\": {why}")))
+            post(client, url, review).await.map_err(CallError)
         });
         called.await.unwrap_or_else(|_| Err(CallError("context deadline exceeded".to_owned())))
     }
 }
 
 async fn post(client: Client, url: Url, review: Vec<u8>) -> Result<Vec<u8>, String> {
+    let shown = format!("Post \"{url}\"");
+    let broken = |error: reqwest::Error| format!("{shown}: {}", chain(&error.without_url()));
     let request = client.post(url).header(header::CONTENT_TYPE, "application/json");
     let request = request.header(header::ACCEPT, "application/json").body(review);
-    let mut response = request.send().await.map_err(|error| chain(&error.without_url()))?;
+    let mut response = request.send().await.map_err(broken)?;
     let status = response.status();
     let mut body = Vec::new();
-    while let Some(part) = response.chunk().await.map_err(|error| chain(&error.without_url()))? {
+    while let Some(part) = response.chunk().await.map_err(broken)? {
         if body.len() + part.len() > MAX_ANSWER {
-            return Err(format!("the answer is longer than {MAX_ANSWER} bytes"));
+            return Err(format!("{shown}: the answer is longer than {MAX_ANSWER} bytes"));
         }
         body.extend_from_slice(&part);
     }
-    if status.is_success() { Ok(body) } else { Err(format!("the server answered {status}")) }
+    if status.is_success() {
+        Ok(body)
+    } else if status.is_server_error() {
+        let said = String::from_utf8_lossy(&body[..body.len().min(MAX_TOLD)]);
+        let said = if said.trim().is_empty() { "unknown" } else { said.trim() };
+        Err(format!("an error on the server ({said:?}) has prevented the request from succeeding"))
+    } else {
+        Err(format!("{shown}: the server answered {status}"))
+    }
 }

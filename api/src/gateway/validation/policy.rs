@@ -120,14 +120,10 @@ fn variables(spec: At<'_>, scope: &mut Scope, faults: &mut Faults) {
         if name.is_empty() {
             faults.required(&format!("{at}.name"), "name is not specified");
         } else if !is_identifier(name) {
-            faults.invalid_text(&format!("{at}.name"), name, "name is not a valid CEL identifier");
+            faults.invalid_text(&format!("{at}.name"), name, "must be a valid CEL identifier");
         }
         expression(variable.text("expression"), &format!("{at}.expression"), scope, Wanted::Anything, faults);
-        let names = scope.variables.get_or_insert_default();
-        if names.iter().any(|known| known == name) {
-            faults.duplicate(&format!("{at}.name"), &name.into());
-        }
-        names.push(name.to_owned());
+        scope.variables.get_or_insert_default().push(name.to_owned());
     }
 }
 
@@ -145,14 +141,12 @@ fn validation(validation: At<'_>, at: &str, scope: &Scope, faults: &mut Faults) 
     }
     let (message, field) = (validation.text("message"), format!("{at}.message"));
     if !message.is_empty() && message.trim().is_empty() {
-        faults.invalid_text(&field, message, "message must be non-empty if specified");
+        faults.invalid_text(&field, message, "must be non-empty if specified");
     } else if message.trim().contains(['\n', '\r']) {
-        faults.invalid_text(&field, message, "message must not contain line breaks");
-    } else if message.trim().is_empty() && source.trim().contains(['\n', '\r']) {
-        faults.required(&field, "message must be specified if expression contains line breaks");
+        faults.invalid_text(&field, message, "must not contain line breaks");
     }
     if validation.get("reason").is_there() {
-        const REASONS: [&str; 4] = ["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"];
+        const REASONS: [&str; 3] = ["Forbidden", "Invalid", "RequestEntityTooLarge"];
         faults.one_of(&format!("{at}.reason"), validation.text("reason"), &REASONS);
     }
 }
@@ -162,8 +156,9 @@ fn annotation(annotation: At<'_>, at: &str, policy: &str, scope: &Scope, faults:
     if policy.is_empty() {
         faults.invalid_text(&format!("{at}.key"), key, "requires metadata.name be non-empty");
     } else {
-        for why in names::qualified(&format!("{policy}/{key}")) {
-            faults.invalid_text(&format!("{at}.key"), key, &why);
+        let whole = format!("{policy}/{key}");
+        for why in names::qualified(&whole) {
+            faults.invalid_text(&format!("{at}.key"), &whole, &why);
         }
     }
     let (source, field) = (annotation.text("valueExpression"), format!("{at}.valueExpression"));
@@ -278,6 +273,6 @@ fn param_ref(reference: At<'_>, faults: &mut Faults) {
     }
     match reference.text("parameterNotFoundAction") {
         "" => faults.required(&format!("{FIELD}.parameterNotFoundAction"), ""),
-        action => faults.one_of(&format!("{FIELD}.parameterNotFoundAction"), action, &["Allow", "Deny"]),
+        action => faults.one_of(&format!("{FIELD}.parameterNotFoundAction"), action, &["Deny", "Allow"]),
     }
 }

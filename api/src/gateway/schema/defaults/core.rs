@@ -121,6 +121,15 @@ fn affinity(spec: &mut Object) {
     }
 }
 
+/// `serviceAccount` is the former name of `serviceAccountName`: whichever is given, both are shown.
+pub(super) fn pod_spec(spec: &mut Object) {
+    let named = ["serviceAccountName", "serviceAccount"].map(|member| text(spec, member).to_owned());
+    if let Some(name) = named.into_iter().find(|name| !name.is_empty()) {
+        spec.insert("serviceAccountName".to_owned(), name.as_str().into());
+        spec.insert("serviceAccount".to_owned(), name.into());
+    }
+}
+
 pub(super) fn namespace(namespace: &mut Object) {
     let Some(metadata) = inner(namespace, "metadata") else { return };
     let name = text(metadata, "name").to_owned();

@@ -137,6 +137,7 @@ const WEBHOOK: Members = &[
 /// Rules that run before the members above are set.
 pub(super) const RULES: &[(&str, Rule)] = &[
     ("core/v1.Pod", core::pod),
+    ("core/v1.PodSpec", core::pod_spec),
     ("core/v1.Volume", core::volume),
     ("core/v1.Container", core::container),
     ("core/v1.EphemeralContainer", core::container),
