@@ -1,5 +1,5 @@
-//! Sealed bodies in a process: their keys are made in time and dropped ones forgotten, and an index that holds bodies is
-//! made anew when one of their keys was dropped.
+//! Sealed bodies in a process: their keys are made in time and dropped ones forgotten, and a day whose bodies an index
+//! holds is indexed again when its key was dropped.
 
 use std::{
     collections::BTreeSet,
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 /// How often the keys are looked at: as long may another instance open what was shredded here.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// The waits between tries to make the index anew.
+/// The waits between tries to change what the index holds.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LAST: Duration = Duration::from_secs(60);
 
@@ -94,7 +94,7 @@ enum Holds {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Known {
     holds: Holds,
-    /// The days without whose bodies it was made.
+    /// The days whose bodies it does not hold, because they were shredded.
     shredded: BTreeSet<String>,
 }
 
@@ -132,7 +132,7 @@ impl BodyIndex {
         Ok(opened)
     }
 
-    /// Makes the index anew as often as needed, until `stop`.
+    /// Has the index hold what it is to hold, until `stop`.
     pub(crate) async fn run(mut self, rebuilder: Rebuilder, stop: CancellationToken) {
         stop.run_until_cancelled(self.follow(&rebuilder)).await;
     }
@@ -142,12 +142,19 @@ impl BodyIndex {
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LAST);
         loop {
             let days = shredded.borrow_and_update().clone();
-            let Some(why) = self.due(&days) else {
-                // The sender lives as long as `self.keys`.
-                let _ = shredded.changed().await;
-                continue;
+            let renewed = if self.known.holds != self.wanted() {
+                let which = if self.is_wanted { "all" } else { "no" };
+                rebuilder.renew(&format!("it is to hold {which} bodies that are sealed")).await
+            } else {
+                let news = self.news(&days);
+                if news.is_empty() {
+                    // The sender lives as long as `self.keys`.
+                    let _ = shredded.changed().await;
+                    continue;
+                }
+                rebuilder.renew_days(&news).await
             };
-            if rebuilder.renew(&why).await && self.note(&days) {
+            if renewed && self.note(&days) {
                 backoff.reset();
             } else {
                 tokio::time::sleep(backoff.wait()).await;
@@ -159,25 +166,19 @@ impl BodyIndex {
         if self.is_wanted { Holds::All } else { Holds::None }
     }
 
-    /// Why the index has to be made anew, if it has to.
-    fn due(&self, shredded: &BTreeSet<Day>) -> Option<String> {
-        if self.known.holds != self.wanted() {
-            let which = if self.is_wanted { "all" } else { "no" };
-            return Some(format!("it is to hold {which} bodies that are sealed"));
-        }
-        let news: Vec<_> = shredded.iter().map(ToString::to_string).collect();
-        let news: Vec<_> = news.into_iter().filter(|day| !self.known.shredded.contains(day)).collect();
-        let is_due = self.is_wanted && !news.is_empty();
-        is_due.then(|| format!("the key of {} was dropped", news.join(", ")))
+    /// The days that the index may hold bodies of although they were shredded.
+    fn news(&self, shredded: &BTreeSet<Day>) -> BTreeSet<Day> {
+        let is_news = |day: &Day| self.is_wanted && !self.known.shredded.contains(&day.to_string());
+        shredded.iter().copied().filter(is_news).collect()
     }
 
-    /// That the index was made anew without the bodies of these days. Whether that is durable.
+    /// That the index holds what it is to hold, and no bodies of these days. Whether that is durable.
     fn note(&mut self, shredded: &BTreeSet<Day>) -> bool {
         self.known.holds = self.wanted();
         self.known.shredded = shredded.iter().map(ToString::to_string).collect();
         let written = self.write();
         if let Err(error) = &written {
-            tracing::warn!(%error, file = %self.file.display(), "the index is made anew again after the next start");
+            tracing::warn!(%error, file = %self.file.display(), "the same is done again after the next start");
         }
         written.is_ok()
     }

@@ -1,10 +1,13 @@
 //! `/v1/rebuild`: makes the index anew from the ledger, one at a time, and tells how far that is.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
 use index::{Index, IndexError, Lacking, Progress};
-use ingest::ledger::Ledger;
+use ingest::{ledger::Ledger, time::Day};
 use serde::Serialize;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -77,6 +80,32 @@ impl Rebuilder {
         self.rebuild().await
     }
 
+    /// Indexes these days again, in their place, because their bodies were shredded. True when none of them is in a file
+    /// of the index any more.
+    pub async fn renew_days(&self, days: &BTreeSet<Day>) -> bool {
+        if !self.begin() {
+            return false;
+        }
+        let ledger = self.ledger.wait().await;
+        let mut done = 0;
+        for day in days {
+            tracing::info!(%day, "the key of a day was dropped: it is being indexed again without its bodies");
+            let show = |progress| self.show(progress);
+            match self.index.renew_day(*day, &*ledger, &self.stop, show).await {
+                Ok(read) => done += read,
+                Err(error) => {
+                    return self.failed(
+                        &error,
+                        "a day was not indexed again; what was shredded is found in it still",
+                    );
+                }
+            }
+        }
+        tracing::info!(records = done, "the days were indexed again without their bodies");
+        self.set(RebuildState::Done { done, total: done });
+        true
+    }
+
     /// Does what is asked for over HTTP, until the stop: for the task that whoever spawns tasks gives to it.
     pub async fn serve(&self) {
         while self.stop.run_until_cancelled(self.asked.notified()).await.is_some() {
@@ -95,27 +124,28 @@ impl Rebuilder {
 
     async fn rebuild(&self) -> bool {
         let ledger = self.ledger.wait().await;
-        let show = |progress: Progress| {
-            self.set(RebuildState::Running { done: progress.done, total: progress.total });
-        };
+        let show = |progress| self.show(progress);
         match self.index.rebuild(&*ledger, &self.stop, show).await {
             Ok(done) => {
                 tracing::info!(records = done, "the index was made anew and is in use");
                 self.set(RebuildState::Done { done, total: done });
                 true
             }
-            Err(error) => {
-                match error {
-                    IndexError::Cancelled => tracing::info!("{error}"),
-                    _ => tracing::error!(
-                        error = chain(&error),
-                        "the index was not made anew; the old one is in use"
-                    ),
-                }
-                self.set(RebuildState::Failed { error: chain(&error) });
-                false
-            }
+            Err(error) => self.failed(&error, "the index was not made anew; the old one is in use"),
         }
+    }
+
+    fn failed(&self, error: &IndexError, meaning: &'static str) -> bool {
+        match error {
+            IndexError::Cancelled => tracing::info!("{error}"),
+            _ => tracing::error!(error = chain(error), "{meaning}"),
+        }
+        self.set(RebuildState::Failed { error: chain(error) });
+        false
+    }
+
+    fn show(&self, progress: Progress) {
+        self.set(RebuildState::Running { done: progress.done, total: progress.total });
     }
 
     fn set(&self, state: RebuildState) {

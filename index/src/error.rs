@@ -41,6 +41,12 @@ pub enum IndexError {
     /// The generation that was being made could not be written; the log says why.
     #[error("the rebuild failed; the index is as it was")]
     RebuildFailed,
+    /// A day that was being indexed again could not be written, or went meanwhile.
+    #[error("the day was not indexed again; some of it is as it was")]
+    DayFailed,
+    /// Queries read what was shredded for longer than they may.
+    #[error("queries still read what {0} held before it was indexed again")]
+    StillRead(ingest::time::Day),
     /// More days would be open for writing than may be.
     #[error("as many days of the index are written to as may be at once")]
     ManyDaysOpen,

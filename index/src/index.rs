@@ -342,7 +342,7 @@ impl Inner {
     }
 
     /// The writer; opened again after a failure.
-    fn writer<'w>(&self, writing: &'w mut Writing) -> Result<&'w mut Writer, IndexError> {
+    pub(crate) fn writer<'w>(&self, writing: &'w mut Writing) -> Result<&'w mut Writer, IndexError> {
         if writing.current.is_none() {
             let view = self.view.read().unwrap_or_else(PoisonError::into_inner).clone();
             let (options, slots) = (self.options.writer, self.slots.clone());

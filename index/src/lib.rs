@@ -7,6 +7,7 @@ pub mod bare;
 mod budget;
 mod compile;
 mod cursor;
+mod day;
 mod days;
 mod document;
 mod error;

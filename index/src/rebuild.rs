@@ -23,17 +23,17 @@ use crate::{
 };
 
 /// Records of one read from the ledger: some megabytes.
-const PAGE: usize = 2_000;
+pub(crate) const PAGE: usize = 2_000;
 
 /// Bytes of events between two commits of the new generation.
-const MAX_UNCOMMITTED_BYTES: usize = 32 * 1024 * 1024;
+pub(crate) const MAX_UNCOMMITTED_BYTES: usize = 32 * 1024 * 1024;
 
 /// How long the indexer may take to commit, and the ledger to reach the indexer's position. Both take a second or
 /// two when they work at all.
-const CATCH_UP: Duration = Duration::from_secs(60);
+pub(crate) const CATCH_UP: Duration = Duration::from_secs(60);
 
 /// Between two looks at whether they have.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// How far a rebuild is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,7 +181,11 @@ impl Index {
 }
 
 /// Whether the ledger has everything before these positions, and has done with any log before this one.
-async fn covers(ledger: &dyn Ledger, log: &LogId, positions: &Positions) -> Result<bool, IndexError> {
+pub(crate) async fn covers(
+    ledger: &dyn Ledger,
+    log: &LogId,
+    positions: &Positions,
+) -> Result<bool, IndexError> {
     match ledger.current_log().await? {
         None => return Ok(positions.values().all(|offset| offset.0 == 0)),
         Some(current) if current != *log => return Ok(false),

@@ -8,12 +8,13 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use ingest::{record::Record, time::Day};
 use tantivy::{
-    IndexWriter,
+    IndexWriter, Term,
     indexer::{IndexWriterOptions, LogMergePolicy},
 };
 
 use crate::{
     IndexError,
+    day::{Again, Apart},
     days::OpenDay,
     document::{document, id_term},
     generation::Generation,
@@ -74,11 +75,13 @@ pub(crate) struct Writer {
     standing: Standing,
     arrival: u64,
     uncommitted_bytes: usize,
+    /// The day that is being indexed again.
+    pub(crate) again: Option<Again>,
     /// Dropped after the days, whose threads write to its files.
     generation: Arc<Generation>,
 }
 
-struct DayWriter {
+pub(crate) struct DayWriter {
     day: Day,
     open: Arc<OpenDay>,
     writer: IndexWriter,
@@ -101,7 +104,19 @@ impl Writer {
         standing.ceiling += ARRIVALS_SET_ASIDE;
         standing.write(&generation.dir)?;
         let (open, waiting) = (Vec::new(), BTreeMap::new());
-        Ok(Self { generation, options, slots, share, open, waiting, standing, arrival, uncommitted_bytes: 0 })
+        let (uncommitted_bytes, again) = (0, None);
+        Ok(Self {
+            options,
+            slots,
+            share,
+            open,
+            waiting,
+            standing,
+            arrival,
+            uncommitted_bytes,
+            again,
+            generation,
+        })
     }
 
     pub(crate) fn generation(&self) -> &Arc<Generation> {
@@ -163,11 +178,50 @@ impl Writer {
             Some(at) => self.open[at..].rotate_left(1),
             None => {
                 let slot = self.free_slot()?;
-                self.open.push(DayWriter::open(&self.generation, day, self.options, slot)?);
+                let opened = self.open_day(day, self.options, slot)?;
+                self.open.push(opened);
             }
         }
         let last = self.open.len() - 1;
         Ok(&mut self.open[last])
+    }
+
+    fn open_day(&self, day: Day, options: WriterOptions, slot: Slot) -> Result<DayWriter, IndexError> {
+        let opened = DayWriter::open(&self.generation, day, options, slot)?;
+        let mut policy = LogMergePolicy::default();
+        policy.set_min_num_segments(options.merge_at);
+        opened.writer.set_merge_policy(match self.again.as_ref().filter(|again| again.day == day) {
+            Some(again) => Box::new(Apart { former: again.former.clone(), policy }),
+            None => Box::new(policy),
+        });
+        Ok(opened)
+    }
+
+    /// Commits what a day has, without a word of how far that takes the index.
+    pub(crate) fn commit_day(&mut self, day: Day) -> Result<(), IndexError> {
+        let committed = self.settled_day(day)?.commit()?;
+        self.standing.note_all(committed);
+        Ok(())
+    }
+
+    /// The day's writer, which has everything that waited for it.
+    pub(crate) fn settled_day(&mut self, day: Day) -> Result<&mut DayWriter, IndexError> {
+        if let Some(records) = self.waiting.remove(&day) {
+            self.write_waiting(day, &records)?;
+        }
+        self.day(day)
+    }
+
+    /// The same, and nothing is written to the day when this returns.
+    pub(crate) fn close_day(&mut self, day: Day) -> Result<(), IndexError> {
+        if let Some(records) = self.waiting.remove(&day) {
+            self.write_waiting(day, &records)?;
+        }
+        if let Some(at) = self.open.iter().position(|open| open.day == day) {
+            let committed = self.open.remove(at).close()?;
+            self.standing.note_all(committed);
+        }
+        Ok(())
     }
 
     /// A slot for one more day, after so many are closed that it may be open.
@@ -228,7 +282,7 @@ impl Writer {
         if records.len() < MIN_KEPT_OPEN {
             let options = WriterOptions { threads: 1, ..self.options };
             let slot = self.free_slot()?;
-            let mut day = DayWriter::open(&generation, day, options, slot)?;
+            let mut day = self.open_day(day, options, slot)?;
             day.add(&generation, numbered)?;
             self.standing.note_all(day.close()?);
         } else {
@@ -244,6 +298,7 @@ impl Writer {
     pub(crate) fn forget_before(&mut self, first: Day) {
         self.open.retain(|open| open.day >= first);
         self.waiting = self.waiting.split_off(&first);
+        self.again.take_if(|again| again.day < first);
         self.standing.days.retain(|day, _| day.parse::<Day>().is_ok_and(|day| day >= first));
     }
 
@@ -275,14 +330,11 @@ impl DayWriter {
                 .num_merge_threads(1)
                 .build(),
         )?;
-        let mut merging = LogMergePolicy::default();
-        merging.set_min_num_segments(options.merge_at);
-        writer.set_merge_policy(Box::new(merging));
         Ok(Self { day, open, writer, dirty: None, _slot: slot })
     }
 
     /// Adds records with their arrival numbers.
-    fn add<'r>(
+    pub(crate) fn add<'r>(
         &mut self,
         generation: &Generation,
         records: impl Iterator<Item = (u64, &'r Record)>,
@@ -290,8 +342,22 @@ impl DayWriter {
         for (arrival, record) in records {
             self.writer.delete_term(id_term(&generation.fields, record));
             self.writer.add_document(document(&generation.fields, record, arrival))?;
-            self.dirty = Some(arrival + 1);
+            self.dirty = self.dirty.max(Some(arrival + 1));
         }
+        Ok(())
+    }
+
+    /// Deletes the documents that have these terms; there is something to commit then, whatever they are.
+    pub(crate) fn delete(&mut self, terms: Vec<Term>) {
+        for term in terms {
+            self.writer.delete_term(term);
+        }
+        self.dirty = self.dirty.max(Some(0));
+    }
+
+    /// Removes, with the next publication, the files that nobody reads any more.
+    pub(crate) fn remove_unused(&self) -> Result<(), IndexError> {
+        self.writer.garbage_collect_files().wait()?;
         Ok(())
     }
 

@@ -99,14 +99,61 @@ impl fmt::Debug for Hold {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    };
+
+    use async_trait::async_trait;
+    use uuid::Uuid;
+
     use super::super::{
         JournalOptions,
         tests::{drafts, events, options},
     };
     use super::*;
-    use crate::log::Offset;
+    use crate::{
+        log::Offset,
+        sealed::{self, NoKey, Seal, Sealed},
+    };
 
     const ROOM: usize = 100_000;
+
+    /// Makes bodies as large as sealing does when nothing of them can be packed.
+    #[derive(Debug, Default)]
+    struct Growing(AtomicBool);
+
+    #[async_trait]
+    impl Seal for Growing {
+        fn is_on(&self) -> bool {
+            self.0.load(Ordering::Relaxed)
+        }
+
+        async fn seal(&self, mut draft: Draft) -> Result<Draft, NoKey> {
+            let grown = sealed::replace(&draft.event, |_, body| {
+                let data = [body.raw().as_bytes(), &[0; 80]].concat();
+                Some(Sealed { key: Uuid::nil(), data: Some(data) }.write())
+            });
+            if let Some(grown) = grown {
+                draft.event = grown.into();
+            }
+            Ok(draft)
+        }
+    }
+
+    fn sealing(dir: &std::path::Path, is_on: bool) -> (Journal, Arc<Growing>) {
+        let seal = Arc::new(Growing(is_on.into()));
+        let options = JournalOptions { max_bytes: 2 << 20, seal: Some(seal.clone()), ..options() };
+        (Journal::open(dir, options).unwrap().0, seal)
+    }
+
+    /// An event of so many bytes, nearly all of them bodies.
+    fn with_bodies(bytes: usize) -> Draft {
+        const AROUND: usize = r#"{"requestObject":"","responseObject":""}"#.len();
+        let half = (bytes - AROUND) / 2;
+        let (first, second) = ("a".repeat(half), "b".repeat(bytes - AROUND - half));
+        drafts([format!(r#"{{"requestObject":"{first}","responseObject":"{second}"}}"#)]).remove(0)
+    }
 
     fn small(dir: &std::path::Path) -> Journal {
         Journal::open(dir, JournalOptions { max_bytes: 2 << 20, ..options() }).unwrap().0
@@ -155,6 +202,33 @@ mod tests {
         fill(&journal).await;
         let large = drafts(["z".repeat(ROOM)]).remove(0);
         assert_eq!(close(hold, large).await, Err(AppendError::Full));
+    }
+
+    #[tokio::test]
+    async fn a_promise_is_kept_though_what_closes_it_is_sealed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, _) = sealing(dir.path(), true);
+        let mut hold = journal.hold(2, ROOM + 1_000).unwrap();
+        let opening = format!(r#"{{"verb":"{}"}}"#, "x".repeat(989));
+        hold.begin(drafts([opening])).await.unwrap().durable().await.unwrap();
+        while journal.append(vec![with_bodies(1_000)]).await.is_ok() {}
+        let room = hold.bytes();
+        assert!(room >= ROOM, "{room}");
+        close(hold, with_bodies(room)).await.unwrap();
+        assert!(events(&journal).await.last().unwrap().len() > room * 5 / 4, "nothing was sealed");
+    }
+
+    #[tokio::test]
+    async fn what_fits_is_less_when_sealing_begins_after_the_promise() {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, seal) = sealing(dir.path(), false);
+        let hold = journal.hold(1, ROOM).unwrap();
+        while journal.append(vec![with_bodies(1_000)]).await.is_ok() {}
+        assert_eq!(hold.bytes(), ROOM);
+        seal.0.store(true, Ordering::Relaxed);
+        let room = hold.bytes();
+        assert!(room < ROOM * 3 / 4 + 1, "{room}");
+        close(hold, with_bodies(room)).await.unwrap();
     }
 
     #[tokio::test]

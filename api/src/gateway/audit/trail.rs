@@ -29,8 +29,7 @@ const CLOSING_BYTES: usize = 16 * 1024;
 /// What an opening record has beyond the event: the key of the change that it announces.
 const CHANGE_BYTES: usize = 1024;
 
-/// Between two tries to say how a request ended that changed something, while the disk is full or bodies cannot be
-/// sealed.
+/// Between two tries to say how a request ended that changed something, while it cannot be journaled.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Marks an event whose bodies were left out because there was no room for them.
@@ -300,8 +299,9 @@ impl Trail {
         let mut hold = rest.hold;
         let closed = self.auditor.write(&mut hold, drafts.clone()).await;
         match closed {
-            Err(AppendError::NoSpace | AppendError::NoKey) if hold.is_begun() => {
-                tokio::spawn(close_later(self.auditor.clone(), hold, drafts));
+            Err(AppendError::NoSpace | AppendError::NoKey | AppendError::Full) if hold.is_begun() => {
+                let bare = is_recorded(&self.decision, stage).then(|| self.without_bodies());
+                tokio::spawn(close_later(self.auditor.clone(), hold, drafts, bare));
             }
             // The boot is over, and the next one finds that this did not end.
             Err(_) => {}
@@ -338,13 +338,20 @@ impl Auditor {
 
 /// Says how a request ended as soon as it can be journaled. While it cannot be, nothing else begins, so these are never
 /// more than there are writes in flight.
-async fn close_later(auditor: Auditor, mut hold: Hold, drafts: Vec<Draft>) {
+///
+/// When bodies are sealed since the room was held, they may be too large for it: then the event goes without them.
+async fn close_later(auditor: Auditor, mut hold: Hold, mut drafts: Vec<Draft>, mut bare: Option<Draft>) {
     loop {
         tokio::time::sleep(RETRY).await;
         match auditor.write(&mut hold, drafts.clone()).await {
             Ok(()) => return hold.finish(),
             Err(AppendError::Ended) => return,
-            Err(AppendError::NoSpace | AppendError::NoKey | AppendError::Full) => {}
+            Err(AppendError::Full) => {
+                if let (Some(bare), Some(last)) = (bare.take(), drafts.last_mut()) {
+                    *last = bare;
+                }
+            }
+            Err(AppendError::NoSpace | AppendError::NoKey) => {}
         }
     }
 }
