@@ -289,6 +289,7 @@ impl Parts {
             data: &self.data,
             clock: self.clock.clone(),
             journal: self.journal.clone(),
+            keys: self.keys.clone(),
             supervisor: &mut self.supervisor,
             checks: &mut self.checks,
         };

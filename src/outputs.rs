@@ -3,10 +3,11 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::{Context, Result};
-use api::{audit_webhook::Webhook, health::Check};
+use api::{audit_webhook::Webhook, bodies::DayKeys, health::Check};
 use async_trait::async_trait;
 use ingest::{
     failing::Failing,
@@ -33,6 +34,7 @@ pub(crate) struct Outputs<'p> {
     pub(crate) data: &'p Path,
     pub(crate) clock: Clock,
     pub(crate) journal: Journal,
+    pub(crate) keys: DayKeys,
     pub(crate) supervisor: &'p mut Supervisor,
     pub(crate) checks: &'p mut Vec<Box<dyn Check>>,
 }
@@ -59,6 +61,7 @@ impl Outputs<'_> {
             name,
             cluster: self.settings.cluster_name.as_arc().clone(),
             max_bytes: self.settings.outputs.audit_output_max_bytes,
+            open: Some(Arc::new(self.keys.clone())),
             clock: self.clock.clone(),
         };
         let (folder, journal) = (self.data.join(FOLDER), self.journal.clone());

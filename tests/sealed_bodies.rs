@@ -292,6 +292,38 @@ async fn bodies_are_found_where_asked_for_and_until_their_key_is_dropped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn outputs_get_bodies_open_and_no_file_of_the_folder_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = config(folder.path(), KEY1);
+    let (log, policy) = (folder.path().join("audit.log"), folder.path().join("policy.yaml"));
+    fs::write(&policy, "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: RequestResponse}]\n")
+        .unwrap();
+    let args = [
+        "--encryption-provider-config",
+        file.to_str().unwrap(),
+        "--audit-log-path",
+        log.to_str().unwrap(),
+        "--audit-policy-file",
+        policy.to_str().unwrap(),
+        "--controllers=-*",
+    ];
+    let mut server = Server::start(&args).await;
+    // It is recorded and not stored.
+    let request = server.call().request(Method::POST, "/api/v1/namespaces/default/configmaps?dryRun=All");
+    let object = json!({ "kind": "ConfigMap", "apiVersion": "v1", "metadata": { "name": OPEN }, "data": { "a": KEPT } });
+    let answer = request.header("audit-id", "planted").json(&object).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::CREATED);
+    eventually("the log has both bodies open", async || {
+        let text = fs::read_to_string(&log).ok()?;
+        let ended = text.lines().filter(|line| line.contains("ResponseComplete") && line.contains("planted"));
+        ended.map(|line| line.matches(KEPT).count()).find(|count| *count == 2).map(|_| ())
+    })
+    .await;
+    server.kill();
+    assert!(scan_files(&server.data(), &[KEPT]), "what stands in the clear is in no file");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bodies_that_nothing_would_encrypt_end_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("enc.yaml");

@@ -5,6 +5,7 @@ mod cache;
 pub(crate) mod envelope;
 pub(crate) mod key_file;
 pub(crate) mod plugin;
+pub(crate) mod plugin_v1;
 pub(crate) mod provider;
 pub(crate) mod serve;
 
@@ -24,6 +25,19 @@ use crate::secret::KeyBytes;
 )]
 pub(crate) mod wire {
     tonic::include_proto!("v2");
+}
+
+/// The messages of version 1.
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    dead_code,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    reason = "generated from the .proto files; its server is for tests"
+)]
+pub(crate) mod wire_v1 {
+    tonic::include_proto!("v1beta1");
 }
 
 /// A key management service, as version 2 of the KMS protocol has it.

@@ -4,7 +4,10 @@ mod aes_cbc;
 mod aes_gcm;
 mod secretbox;
 
-pub(crate) use self::aes_gcm::{cipher as aes_gcm_cipher, derived};
+pub(crate) use self::{
+    aes_cbc::cipher as aes_cbc_cipher,
+    aes_gcm::{cipher as aes_gcm_cipher, derived},
+};
 
 use std::{fmt, sync::Arc};
 

@@ -13,6 +13,7 @@ use crate::{
     kms::{
         Kms,
         plugin::Plugin,
+        plugin_v1::PluginV1,
         provider::{KmsProvider, Monotonic, WriteError},
     },
     provider::{Attempt, ENCRYPTED, Opened, Provider, Reason, Staleness},
@@ -46,8 +47,11 @@ pub struct Plain {
 /// A valid configuration that cannot be honoured.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// The first version of the KMS protocol, which kube-apiserver has turned off since 1.29 too.
-    #[error("{path}.apiVersion: v1 of KMS plugin {name:?} is not supported; use v2")]
+    /// The first version of the KMS protocol in the first place: it is only read, as kube-apiserver has had it off since
+    /// 1.29.
+    #[error(
+        "{path}.apiVersion: v1 of KMS plugin {name:?} only reads; give another provider the first place, or use v2"
+    )]
     KmsV1 {
         /// The field path of the plugin.
         path: String,
@@ -109,7 +113,10 @@ impl EncryptionTransformer {
     /// # Errors
     /// When something that the configuration asks for cannot be had.
     pub fn from_config(config: EncryptionConfig) -> Result<Self, BuildError> {
-        Self::with_kms(config, |plugin| Arc::new(Plugin::new(&plugin.socket)))
+        Self::with_kms(config, |plugin| match plugin.version {
+            KmsVersion::V1 => Arc::new(PluginV1::new(&plugin.socket)),
+            KmsVersion::V2 => Arc::new(Plugin::new(&plugin.socket)),
+        })
     }
 
     /// The same with another way to a KMS than the plugin's socket.
@@ -137,7 +144,15 @@ impl EncryptionTransformer {
                 .collect::<Result<Vec<_>, _>>()?;
             // A resource that several entries name has the providers of all of them, in their order.
             for resource in &entry.resources {
-                made.lists.entry(resource.clone()).or_default().extend(providers.iter().cloned());
+                let list = made.lists.entry(resource.clone()).or_default();
+                if list.is_empty()
+                    && let Some(Provider::Kms(first)) = providers.first().map(AsRef::as_ref)
+                    && !first.writes()
+                {
+                    let (path, name) = (format!("{}.kms", path(0)), first.name().to_owned());
+                    return Err(BuildError::KmsV1 { path, name });
+                }
+                list.extend(providers.iter().cloned());
             }
         }
         Ok(made)
@@ -154,9 +169,6 @@ impl EncryptionTransformer {
             let provider = Provider::with_keys(config);
             return provider.map(Arc::new).ok_or_else(|| BuildError::Keys { path: path.to_owned() });
         };
-        if plugin.version == KmsVersion::V1 {
-            return Err(BuildError::KmsV1 { path: format!("{path}.kms"), name: plugin.name.clone() });
-        }
         let kms = Arc::new(KmsProvider::new(plugin, reach(plugin), now.clone()));
         self.kms.push(kms.clone());
         Ok(Arc::new(Provider::Kms(kms)))

@@ -161,12 +161,16 @@ fn identity_first_reads_what_a_later_provider_wrote() {
 }
 
 #[test]
-fn the_first_kms_protocol_stops_the_start() {
-    let text = "{apiVersion: v1, kind: EncryptionConfig, resources: [{resources: [a], providers: [
-      {identity: {}}, {kms: {name: p, endpoint: 'unix:///p'}}]}]}";
-    let config = EncryptionConfig::from_bytes(text.as_bytes(), false).unwrap();
-    assert_eq!(
-        EncryptionTransformer::from_config(config).unwrap_err().to_string(),
-        "resources[0].providers[1].kms.apiVersion: v1 of KMS plugin \"p\" is not supported; use v2"
-    );
+fn the_first_kms_protocol_does_not_write() {
+    let from = |entries: &str| {
+        let text = format!("{{apiVersion: v1, kind: EncryptionConfig, resources: [{entries}]}}");
+        let config = EncryptionConfig::from_bytes(text.as_bytes(), false).unwrap();
+        EncryptionTransformer::from_config(config).map(|_| ()).map_err(|error| error.to_string())
+    };
+    let kms = "{resources: [a], providers: [{kms: {name: p, endpoint: 'unix:///p'}}]}";
+    let refused = "resources[0].providers[0].kms.apiVersion: v1 of KMS plugin \"p\" only reads; \
+                   give another provider the first place, or use v2";
+    assert_eq!(from(kms), Err(refused.to_owned()));
+    // The providers of a resource that several entries name stand one after the other.
+    assert_eq!(from(&format!("{{resources: [a], providers: [{{identity: {{}}}}]}}, {kms}")), Ok(()));
 }

@@ -6,6 +6,7 @@ mod inventory;
 mod place;
 mod rotation;
 mod store;
+mod times;
 mod writes;
 
 #[cfg(test)]
@@ -17,5 +18,6 @@ pub use self::{
     inventory::{Configured, Inventory, Keys, Usage},
     rotation::{Figures, Proof, Rotation, RotationState, rotation},
     store::EncryptedStore,
+    times::Written,
     writes::{KeyUse, KeyWrites, WriteBounds},
 };

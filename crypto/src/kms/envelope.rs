@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::{Wrapped, wire};
 use crate::{
-    provider::{Cipher, Reason, aes_gcm_cipher, derived},
+    provider::{Cipher, Reason, aes_cbc_cipher, aes_gcm_cipher, derived},
     secret::{KeyBytes, random},
     transformer::EncryptError,
 };
@@ -27,6 +27,8 @@ pub enum Source {
     Key,
     /// A seed, from which a key is derived for each value.
     Seed,
+    /// The key of one value under version 1: of AES-GCM, before 1.25 of AES-CBC. Only read.
+    V1,
 }
 
 /// An envelope that is not as it should be.
@@ -82,6 +84,21 @@ impl Envelope {
         Ok(Self { data: object.encrypted_data, source, wrapped })
     }
 
+    /// As version 1 wrote it: the wrapped key behind its length, then the sealed bytes.
+    pub(crate) fn decode_v1(bytes: &[u8]) -> Result<Self, EnvelopeError> {
+        let (len, rest) = bytes.split_first_chunk().ok_or(EnvelopeError::Malformed)?;
+        let (wrapped, data) =
+            rest.split_at_checked(u16::from_be_bytes(*len).into()).ok_or(EnvelopeError::Malformed)?;
+        if wrapped.is_empty() {
+            return Err(EnvelopeError::Key(0));
+        }
+        if data.is_empty() {
+            return Err(EnvelopeError::Empty);
+        }
+        let wrapped = Wrapped { ciphertext: wrapped.to_vec(), ..Wrapped::default() };
+        Ok(Self { data: data.to_vec(), source: Source::V1, wrapped })
+    }
+
     pub(crate) fn encode(self) -> Vec<u8> {
         wire::EncryptedObject {
             encrypted_data: self.data,
@@ -128,6 +145,7 @@ fn is_qualified(name: &str) -> bool {
 pub(crate) enum DataKey {
     Key(Box<dyn Cipher>),
     Seed(KeyBytes),
+    V1 { gcm: Box<dyn Cipher>, cbc: Box<dyn Cipher> },
 }
 
 impl DataKey {
@@ -137,6 +155,10 @@ impl DataKey {
             Source::Key => aes_gcm_cipher(key.expose()).map(Self::Key).ok_or(unusable),
             Source::Seed if key.len() >= 32 => Ok(Self::Seed(key)),
             Source::Seed => Err(unusable),
+            Source::V1 => match (aes_gcm_cipher(key.expose()), aes_cbc_cipher(key.expose())) {
+                (Some(gcm), Some(cbc)) => Ok(Self::V1 { gcm, cbc }),
+                _ => Err(unusable),
+            },
         }
     }
 
@@ -156,6 +178,10 @@ impl DataKey {
             Self::Seed(seed) => {
                 let (info, rest) = data.split_first_chunk::<INFO>().ok_or(Reason::TooShort)?;
                 derived(seed.expose(), info)?.open(aad, rest)
+            }
+            // What is wrong is told of the newer form.
+            Self::V1 { gcm, cbc } => {
+                gcm.open(aad, data).or_else(|reason| cbc.open(aad, data).map_err(|_| reason))
             }
         }
     }

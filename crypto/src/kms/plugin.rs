@@ -19,7 +19,7 @@ use super::{
 use crate::secret::KeyBytes;
 
 /// The largest answer: annotations of 32 KiB, a key and an id, with room to spare.
-const MAX_ANSWER: usize = 64 * 1024;
+pub(super) const MAX_ANSWER: usize = 64 * 1024;
 
 /// A plugin. It is reached at the first call, and again after it was away.
 pub struct Plugin {
@@ -41,7 +41,7 @@ impl Plugin {
 }
 
 /// A channel that connects when it is used. The address of the endpoint is never looked at.
-fn channel(socket: String) -> Channel {
+pub(super) fn channel(socket: String) -> Channel {
     let connect = move |_: Uri| {
         let socket = socket.clone();
         async move { connect(&socket).await.map(TokioIo::new) }
@@ -86,7 +86,7 @@ impl Kms for Plugin {
     }
 }
 
-fn failed(status: tonic::Status) -> KmsError {
+pub(super) fn failed(status: tonic::Status) -> KmsError {
     match status.code() {
         Code::Unavailable => KmsError::Unreachable(status.message().to_owned()),
         code => KmsError::Refused(format!("{}: {code:?}", status.message())),

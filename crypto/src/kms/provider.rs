@@ -18,9 +18,10 @@ use super::{
     Kms, KmsError, Status, Wrapped,
     cache::KeyCache,
     envelope::{self, DataKey, Envelope, EnvelopeError, Source, fingerprint},
+    plugin_v1,
 };
 use crate::{
-    config::KmsPlugin,
+    config::{KmsPlugin, KmsVersion},
     provider::{Attempt, Opened, Reason, Staleness},
     secret::{KeyBytes, RandomError},
     tag::KeyTag,
@@ -47,6 +48,8 @@ pub(crate) type Monotonic = Arc<dyn Fn() -> Instant + Send + Sync>;
 pub struct KmsProvider {
     name: String,
     prefix: String,
+    /// Of version 1 nothing is written.
+    protocol: KmsVersion,
     timeout: Duration,
     kms: Arc<dyn Kms>,
     now: Monotonic,
@@ -158,8 +161,13 @@ pub enum ProbeError {
 
 impl KmsProvider {
     pub(crate) fn new(plugin: &KmsPlugin, kms: Arc<dyn Kms>, now: Monotonic) -> Self {
+        let version = match plugin.version {
+            KmsVersion::V1 => "v1",
+            KmsVersion::V2 => "v2",
+        };
         Self {
-            prefix: format!("k8s:enc:kms:v2:{}:", plugin.name),
+            prefix: format!("k8s:enc:kms:{version}:{}:", plugin.name),
+            protocol: plugin.version,
             name: plugin.name.clone(),
             timeout: plugin.timeout,
             kms,
@@ -182,12 +190,18 @@ impl KmsProvider {
         KeyTag::of_kms(&self.name, self.writing().as_ref().map(|writing| writing.wrapped.key_id.as_str()))
     }
 
+    /// Whether values are written under it, and not only read.
+    pub(crate) fn writes(&self) -> bool {
+        self.protocol != KmsVersion::V1
+    }
+
     pub(crate) fn prefix(&self) -> &str {
         &self.prefix
     }
 
     /// Asks the KMS once. When this returns well, values can be written for the next three minutes, under the key
     /// that the KMS named; a new seed is made when that is another key than before, and when the seed has had its time.
+    /// Under version 1 nothing is written.
     ///
     /// # Errors
     /// When the KMS is not well. The key before stays in force until its time ends.
@@ -202,6 +216,9 @@ impl KmsProvider {
             .await
             .map_err(|source| ProbeError::Status { plugin: plugin(), source })?;
         self.judge(&status)?;
+        if self.protocol == KmsVersion::V1 {
+            return Ok(());
+        }
         if let Some(current) = self.writing()
             && current.wrapped.key_id == status.key_id
             && !current.has_had_its_time(asked)
@@ -229,6 +246,15 @@ impl KmsProvider {
             return Err(ProbeError::Unhealthy { plugin: plugin(), healthz: status.healthz.clone() });
         }
         let first = self.version.get();
+        if self.protocol == KmsVersion::V1 {
+            let (version, expected) = (status.version.clone(), plugin_v1::VERSION.to_owned());
+            let is_right = version == expected;
+            return if is_right {
+                Ok(())
+            } else {
+                Err(ProbeError::Version { plugin: plugin(), version, expected })
+            };
+        }
         let known = matches!(status.version.as_str(), "v2" | "v2beta1");
         if !known || first.is_some_and(|first| *first != status.version) {
             return Err(ProbeError::Version {
@@ -267,7 +293,10 @@ impl KmsProvider {
     }
 
     pub(crate) fn open(self: &Arc<Self>, aad: &[u8], body: &[u8]) -> Result<Opened, Reason> {
-        let envelope = Envelope::decode(body)?;
+        let envelope = match self.protocol {
+            KmsVersion::V1 => Envelope::decode_v1(body)?,
+            KmsVersion::V2 => Envelope::decode(body)?,
+        };
         let fingerprint = fingerprint(envelope.source, &envelope.wrapped);
         match self.keys.get(&fingerprint) {
             Some(key) => self.open_with(&key, aad, &envelope),

@@ -24,8 +24,9 @@ use crate::{
     log::Offset,
     metrics,
     pipeline::Fact,
-    record::Kind,
+    record::{Kind, Record},
     retry::{Backoff, Stopped, retry},
+    sealed::{Open, may_be_sealed},
     time::Clock,
 };
 
@@ -59,6 +60,8 @@ pub struct FeedOptions {
     pub cluster: Arc<str>,
     /// Bytes that the journal may hold for the output.
     pub max_bytes: u64,
+    /// What opens sealed bodies: outputs get them as their readers read them.
+    pub open: Option<Arc<dyn Open>>,
     /// What the time is.
     pub clock: Clock,
 }
@@ -90,6 +93,14 @@ pub struct Feed {
 struct Picked {
     offset: Offset,
     event: Bytes,
+}
+
+/// What of some entries the output has.
+struct Handed {
+    /// How many of them are done with.
+    entries: usize,
+    /// Whether there was anything for the output.
+    had_events: bool,
 }
 
 /// Whether what fails is tried again.
@@ -204,21 +215,52 @@ impl Feed {
             }
             Err(source) => return Err(FeedError { name: self.options.name, source }),
         };
-        let next = entries.last().map_or(end, |e| Offset(e.offset.0 + 1));
-        let events: Vec<_> = entries.iter().filter_map(|e| self.pick(e)).collect();
-        let delivered = tokio::select! {
-            delivered = self.deliver(&events, cancel, patience) => delivered,
-            never = self.notice_gaps(next, cancel) => match never {},
+        let Some(last) = entries.last().map(|entry| entry.offset) else {
+            self.advance(end, false).await;
+            return Ok(());
         };
-        if delivered {
-            self.advance(next, !events.is_empty()).await;
+        let mut rest = &entries[..];
+        while !rest.is_empty() {
+            let handed = tokio::select! {
+                handed = self.hand_over(rest, cancel, patience) => handed,
+                never = self.notice_gaps(Offset(last.0 + 1), cancel) => match never {},
+            };
+            let Some(Handed { entries, had_events }) = handed else { return Ok(()) };
+            let (done, left) = rest.split_at(entries);
+            if let Some(last) = done.last() {
+                self.advance(Offset(last.offset.0 + 1), had_events).await;
+            }
+            rest = left;
         }
         Ok(())
     }
 
-    /// The event of an entry when it is one that the gateway recorded itself. What somebody sent in for a cluster of
-    /// the same name is not: an output that leads back here would never come to an end.
-    fn pick(&self, entry: &Entry) -> Option<Picked> {
+    /// Opens and delivers what the first of these entries have for the output: as many as it takes at once when they are
+    /// open, for bodies may be much larger then. Nothing when it did not take them.
+    async fn hand_over(
+        &self,
+        entries: &[Entry],
+        cancel: &CancellationToken,
+        patience: Patience,
+    ) -> Option<Handed> {
+        let (mut events, mut bytes, mut done) = (Vec::new(), 0, entries.len());
+        for (at, entry) in entries.iter().enumerate() {
+            let Some(record) = self.pick(entry) else { continue };
+            let event = self.opened(record, cancel, patience).await?;
+            bytes += event.len();
+            if bytes > self.output.bounds().bytes && !events.is_empty() {
+                done = at;
+                break;
+            }
+            events.push(Picked { offset: entry.offset, event });
+        }
+        let is_delivered = self.deliver(&events, cancel, patience).await;
+        is_delivered.then_some(Handed { entries: done, had_events: !events.is_empty() })
+    }
+
+    /// The record of an entry when it is one that the gateway made itself. What somebody sent in for a cluster of the
+    /// same name is not: an output that leads back here would never come to an end.
+    fn pick<'e>(&self, entry: &'e Entry) -> Option<&'e Record> {
         let record = entry.record.as_ref().ok()?;
         let is_own = record.envelope.kind == Kind::Audit
             && record.envelope.cluster == self.options.cluster
@@ -227,7 +269,23 @@ impl Feed {
             let view = EventView::parse(&record.event).ok();
             view.is_some_and(|view| view.kind().as_deref() == Some("Event"))
         };
-        (is_own && is_event()).then(|| Picked { offset: entry.offset, event: record.event.clone() })
+        (is_own && is_event()).then_some(record)
+    }
+
+    /// The event with its bodies open, unless their key was dropped; waits until the key can be had. Nothing when that
+    /// was not waited for.
+    async fn opened(&self, record: &Record, cancel: &CancellationToken, patience: Patience) -> Option<Bytes> {
+        let Some(open) = self.options.open.as_ref().filter(|_| may_be_sealed(&record.event)) else {
+            return Some(record.event.clone());
+        };
+        let prepare = || async {
+            let prepared = open.prepare(std::slice::from_ref(record)).await;
+            prepared.map_err(|error| DeliveryError::Unavailable(error.into()))
+        };
+        let passing = |_: &DeliveryError| patience == Patience::Endless;
+        let attempt = || self.tries.note(prepare());
+        retry(self.options.name, BACKOFF, cancel, passing, attempt).await.ok()?;
+        Some(open.open(record).unwrap_or_else(|| record.event.clone()))
     }
 
     /// Whether the output has all of the events, or it is recorded which of them it refuses.

@@ -85,7 +85,7 @@ fn shown(inventory: &Value, now: jiff::Timestamp, rotation_days: u32) -> String 
                 text(&usage["key"]),
                 here.to_string(),
                 format!("{:.1} %", 100.0 * here as f64 / count.max(1) as f64),
-                usage["oldest"].to_string(),
+                written(&usage["oldest_written"]),
             ]);
         }
         if count == 0 {
@@ -96,8 +96,22 @@ fn shown(inventory: &Value, now: jiff::Timestamp, rotation_days: u32) -> String 
             rest.push_str(&format!("{}\n", text(example)));
         }
     }
-    let headings = ["RESOURCE", "PROVIDER", "KEY", "COUNT", "SHARE", "OLDEST REVISION"];
+    let headings = ["RESOURCE", "PROVIDER", "KEY", "COUNT", "SHARE", "OLDEST WRITE"];
     table::layout(&headings, &rows) + &rest + &writes(inventory)
+}
+
+/// Between which times something was written, as far as it is known, in UTC.
+fn written(times: &Value) -> String {
+    let time = |member: &str| times[member].as_str()?.parse::<jiff::Timestamp>().ok();
+    // Earlier is never claimed than is known: the one is rounded down, the other up.
+    let shown = |time: jiff::Timestamp| time.strftime("%Y-%m-%dT%H:%MZ").to_string();
+    let up = |time: jiff::Timestamp| time.checked_add(jiff::SignedDuration::from_secs(59)).unwrap_or(time);
+    match (time("after").map(shown), time("by").map(up).map(shown)) {
+        (Some(after), Some(by)) => format!("{after} to {by}"),
+        (Some(after), None) => format!("after {after}"),
+        (None, Some(by)) => format!("by {by}"),
+        (None, None) => "unknown".to_owned(),
+    }
 }
 
 /// How often the keys that write were used, where that has a bound.
@@ -216,6 +230,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_oldest_write_has_the_times_that_are_known() {
+        let (first, second) = ("2026-11-22T00:00:59.9Z", "2026-11-23T00:00:01Z");
+        let times = |after: Option<&str>, by: Option<&str>| written(&json!({ "after": after, "by": by }));
+        assert_eq!(times(Some(first), Some(second)), "2026-11-22T00:00Z to 2026-11-23T00:01Z");
+        assert_eq!(times(Some(first), None), "after 2026-11-22T00:00Z");
+        assert_eq!(times(None, Some(first)), "by 2026-11-22T00:01Z");
+        assert_eq!(times(None, None), "unknown");
+    }
+
+    #[test]
     fn the_status_shows_uses_and_who_is_not_counted() {
         let usage = |key: &str, writes: u64, worn: bool| {
             json!({ "provider": "aesgcm", "key": key, "fingerprint": "aa", "writes": writes, "limit": 4_294_967_296_u64,
@@ -227,7 +251,7 @@ mod tests {
         assert_eq!(
             shown(&inventory, jiff::Timestamp::UNIX_EPOCH, 90),
             "\
-RESOURCE  PROVIDER  KEY  COUNT  SHARE  OLDEST REVISION
+RESOURCE  PROVIDER  KEY  COUNT  SHARE  OLDEST WRITE
 secrets   -         -    0      -      -
 
 KEY    FINGERPRINT  USES TAKEN  OF 2^32  INSTANCES

@@ -1,4 +1,5 @@
-//! Since when keys have been in the first place, so that their age is known after any restart.
+//! Since when keys have been in the first place, so that their age is known after any restart, and with it about when
+//! what lies under them was written.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use ingest::time::{Clock, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::{EncryptedStore, place};
+use super::{EncryptedStore, place, times};
 use crate::gateway::store::{StoreError, WriteError};
 
 /// What stands before the entries, one for each key by its fingerprint.
@@ -45,7 +46,7 @@ impl FirstUse {
                 Err(error) => {
                     tracing::warn!(
                         error = crate::errors::chain(&error),
-                        "the first use of a key is not noted yet"
+                        "the age of keys and values is not noted yet"
                     );
                     RETRY
                 }
@@ -58,7 +59,7 @@ impl FirstUse {
         }
     }
 
-    /// Notes the keys that write now, each once for ever.
+    /// Notes the keys that write now, each once for ever, and where the store is, once a day.
     pub(super) async fn note(&self) -> Result<(), WriteError> {
         let transformer = self.store.transformer();
         let mut first: Vec<_> = place::all()
@@ -68,6 +69,9 @@ impl FirstUse {
             .collect();
         first.sort();
         first.dedup();
+        if !first.is_empty() {
+            times::note(&self.store, &self.clock).await?;
+        }
         for key in first {
             if self.store.first_use(&key).await?.is_some() {
                 continue;

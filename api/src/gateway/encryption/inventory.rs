@@ -10,6 +10,7 @@ use super::{
     EncryptedStore, KeyUse,
     instances::{Announced, Instances},
     place,
+    times::{Times, Written},
 };
 use crate::gateway::store::{List, Listing, Revision, StoreError};
 
@@ -75,6 +76,8 @@ pub struct Usage {
     pub count: u64,
     /// The oldest write of a value that still lies under it.
     pub oldest: Revision,
+    /// When that was, as far as it is known.
+    pub oldest_written: Written,
 }
 
 /// How many unreadable values are named.
@@ -92,8 +95,9 @@ impl EncryptedStore {
             writes: self.key_uses().await?,
         };
         let others = Instances::default().others(self).await?;
+        let times = Times::read(self).await?;
         for place in place::all() {
-            let mut keys = self.keys(place).await?;
+            let mut keys = self.keys(place, &times).await?;
             let is_clear = keys.keys.iter().all(|usage| usage.key.is_empty());
             if !(is_clear && self.transformer().passes(&place.name, b"")) {
                 keys.configured = self.configured(&place.name, &others).await?;
@@ -131,7 +135,7 @@ impl EncryptedStore {
         Ok(configured)
     }
 
-    async fn keys(&self, place: &place::Place) -> Result<Keys, StoreError> {
+    async fn keys(&self, place: &place::Place, times: &Times) -> Result<Keys, StoreError> {
         let mut keys = Keys { resource: place.name.clone(), ..Keys::default() };
         let mut usages = BTreeMap::<(String, String), (u64, Revision)>::new();
         let mut pages = Pages::of(place.prefix());
@@ -155,7 +159,10 @@ impl EncryptedStore {
                 }
             }
         }
-        let usage = |((provider, key), (count, oldest))| Usage { provider, key, count, oldest };
+        let usage = |((provider, key), (count, oldest))| {
+            let oldest_written = times.of(oldest);
+            Usage { provider, key, count, oldest, oldest_written }
+        };
         keys.keys = usages.into_iter().map(usage).collect();
         Ok(keys)
     }

@@ -227,3 +227,31 @@ async fn a_key_has_the_age_of_its_first_use_whatever_comes_between() {
     fixture.config.send_replace(keys(&["aa", "bb"]));
     assert_eq!(note(3_000_000).await, [Some(1_000_000), Some(2_000_000), None]);
 }
+
+#[tokio::test]
+async fn when_a_value_was_written_is_known_between_two_looks_and_no_further() {
+    const DAY: i64 = 24 * 3_600_000_000;
+    const SECOND: i64 = 1_000_000;
+    let fixture = with(keys(&["aa"])).await;
+    let note = async |micros| {
+        let clock = Clock::from_fn(move || ingest::time::Timestamp::from_micros(micros));
+        FirstUse { store: fixture.store.clone(), clock }.note().await.unwrap();
+    };
+    let oldest = async || {
+        let inventory = fixture.store.inventory().await.unwrap();
+        let Written { after, by } = inventory.resources[0].keys[0].oldest_written;
+        (after.map(|at| at.micros()), by.map(|at| at.micros()))
+    };
+    let first = fixture.store.create("secrets/a/x", text("1"), None).await.unwrap();
+    assert_eq!(oldest().await, (None, None), "nobody has looked");
+    note(DAY).await;
+    assert_eq!(oldest().await, (None, Some(DAY + SECOND)), "it was there at the first look");
+    // A second look on the same day is none.
+    let updated = fixture.store.update("secrets/a/x", text("2"), first, None).await.unwrap();
+    note(DAY + 7 * SECOND).await;
+    assert_eq!(oldest().await, (Some(DAY), None));
+    note(2 * DAY).await;
+    assert_eq!(oldest().await, (Some(DAY), Some(2 * DAY + SECOND)));
+    fixture.store.update("secrets/a/x", text("3"), updated, None).await.unwrap();
+    assert_eq!(oldest().await, (Some(2 * DAY), None));
+}

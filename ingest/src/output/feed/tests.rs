@@ -13,6 +13,7 @@ use crate::{
     identity,
     journal::JournalOptions,
     record::{Draft, RecordId},
+    sealed::{self, NoKey, Sealed},
     time::Timestamp,
 };
 
@@ -79,11 +80,49 @@ fn dead() -> DeliveryError {
     DeliveryError::Unavailable(io::Error::other("dead").into())
 }
 
-struct Folder(tempfile::TempDir);
+/// Opens bodies when it has the key of their day.
+#[derive(Clone, Debug, Default)]
+struct Key(Arc<Mutex<HasKey>>);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum HasKey {
+    #[default]
+    Yes,
+    NotNow,
+    Dropped,
+}
+
+impl Key {
+    fn set(&self, to: HasKey) {
+        *self.0.lock().unwrap() = to;
+    }
+}
+
+#[async_trait]
+impl Open for Key {
+    async fn prepare(&self, _: &[Record]) -> Result<(), NoKey> {
+        if *self.0.lock().unwrap() == HasKey::NotNow { Err(NoKey) } else { Ok(()) }
+    }
+
+    fn open(&self, record: &Record) -> Option<Bytes> {
+        let opened = sealed::replace(&record.event, |_, body| Sealed::read(body)?.data);
+        opened.map(Bytes::from).filter(|_| *self.0.lock().unwrap() == HasKey::Yes)
+    }
+}
+
+/// The event with its body sealed, and the same open.
+fn sealed_event(n: usize, bytes: usize) -> (String, String) {
+    let body = format!(r#"{{"a":"{}"}}"#, "x".repeat(bytes));
+    let sealed = Sealed { key: uuid::Uuid::nil(), data: Some(body.clone().into()) };
+    let with = |body: &str| format!(r#"{{"kind":"Event","n":"e{n}","requestObject":{body}}}"#);
+    (with(std::str::from_utf8(&sealed.write()).unwrap()), with(&body))
+}
+
+struct Folder(tempfile::TempDir, Key);
 
 impl Folder {
     fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self(tempfile::tempdir().unwrap(), Key::default())
     }
 
     fn journal(&self) -> Journal {
@@ -109,6 +148,7 @@ impl Folder {
             name: "audit-log",
             cluster: "local".into(),
             max_bytes: 3 * MEBIBYTE,
+            open: Some(Arc::new(self.1.clone())),
             clock: Clock::system(),
         };
         let feed = Feed::open(options, Box::new(to.clone()), journal.clone(), &self.position()).unwrap();
@@ -192,6 +232,41 @@ async fn an_output_gets_what_the_gateway_records_and_nothing_else() {
     running.stop().await;
     assert_eq!(receiver.events(), events(1..8), "what was there before the output was is not for it");
     assert!(receiver.state().batches.iter().all(|batch| batch.len() <= 3));
+}
+
+#[tokio::test]
+async fn sealed_bodies_are_opened_and_their_key_is_waited_for() {
+    let (folder, receiver) = (Folder::new(), Receiver::default());
+    let journal = folder.journal();
+    folder.1.set(HasKey::NotNow);
+    let mut running = folder.feed(&journal, &receiver);
+    let (sealed, open): (Vec<_>, Vec<_>) = (1..4).map(|n| sealed_event(n, 10)).unzip();
+    record(&journal, &[&[event(0)], &sealed[..]].concat()).await;
+    let failing = running.failing.wait_for(Option::is_some);
+    let reason = tokio::time::timeout(BOUND, failing).await.unwrap().unwrap().clone().unwrap().reason;
+    assert!(reason.contains("cannot be had now"), "{reason}");
+    folder.1.set(HasKey::Yes);
+    receiver.has(4).await;
+    assert_eq!(receiver.events()[1..], open);
+    // What nobody can open any more is given as it is kept.
+    folder.1.set(HasKey::Dropped);
+    record(&journal, &sealed).await;
+    receiver.has(7).await;
+    assert_eq!(receiver.events()[4..], sealed);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn no_more_is_open_at_once_than_the_output_takes_at_once() {
+    let (folder, receiver) = (Folder::new(), Receiver::default());
+    let journal = folder.journal();
+    let running = folder.feed(&journal, &receiver);
+    let (sealed, open): (Vec<_>, Vec<_>) = (0..6).map(|n| sealed_event(n, 400_000)).unzip();
+    record(&journal, &sealed).await;
+    receiver.has(6).await;
+    running.stop().await;
+    assert_eq!(receiver.events(), open);
+    assert!(receiver.state().batches.iter().all(|batch| batch.len() <= 2));
 }
 
 #[tokio::test]
