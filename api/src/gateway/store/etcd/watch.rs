@@ -123,14 +123,9 @@ impl Watcher {
             };
             match end {
                 End::Left => return,
-                End::Over(error) => {
-                    let _ = timeout(PATIENCE, self.queue.send(Err(error))).await;
-                    return;
-                }
+                End::Over(error) => return self.tell(error).await,
                 End::Broken(Fault::Refused(cause)) => {
-                    let error = WatchError::Store(Fault::Refused(cause).undone());
-                    let _ = timeout(PATIENCE, self.queue.send(Err(error))).await;
-                    return;
+                    return self.tell(WatchError::Store(Fault::Refused(cause).undone())).await;
                 }
                 End::Broken(fault) => trouble.failed(&fault.undone()),
             }
@@ -142,6 +137,12 @@ impl Watcher {
                 () = tokio::time::sleep(backoff.wait()) => {}
             }
         }
+    }
+
+    /// Says why the watch is over, behind all that was given out: a reader that comes back is told, however late it is.
+    async fn tell(&self, error: WatchError) {
+        // An error means that nobody reads any more.
+        let _ = self.queue.send(Err(error)).await;
     }
 
     /// One stream, until it ends.
