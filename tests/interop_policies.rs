@@ -81,6 +81,8 @@ impl Step {
             "" => path.to_owned(),
             "policies" => format!("{GROUP}/validatingadmissionpolicies{rest}"),
             "bindings" => format!("{GROUP}/validatingadmissionpolicybindings{rest}"),
+            "mutations" => format!("{GROUP}/mutatingadmissionpolicies{rest}"),
+            "mutation-bindings" => format!("{GROUP}/mutatingadmissionpolicybindings{rest}"),
             "mutating" => format!("{GROUP}/mutatingwebhookconfigurations{rest}"),
             "validating" => format!("{GROUP}/validatingwebhookconfigurations{rest}"),
             namespace => format!("/api/v1/namespaces/{namespace}{rest}"),

@@ -10,7 +10,7 @@ use crate::{
     limit_ranger::LimitRanger,
     namespace_lifecycle::NamespaceLifecycle,
     pod_security::{PodSecurity, PodSecurityConfiguration},
-    policy::ValidatingAdmissionPolicy,
+    policy::{MutatingAdmissionPolicy, ValidatingAdmissionPolicy},
     priority::Priority,
     resource_quota::ResourceQuota,
     service_account::ServiceAccount,
@@ -25,6 +25,7 @@ pub const BUILT_IN: &[&str] = &[
     "PodSecurity",
     "Priority",
     "DefaultTolerationSeconds",
+    "MutatingAdmissionPolicy",
     "MutatingAdmissionWebhook",
     "ValidatingAdmissionPolicy",
     "ValidatingAdmissionWebhook",
@@ -67,6 +68,7 @@ pub(crate) fn controllers(
             "LimitRanger" => Arc::new(LimitRanger::new(state.clone())),
             "ServiceAccount" => Arc::new(ServiceAccount::new(state.clone())),
             "ResourceQuota" => Arc::new(ResourceQuota::new(state.clone())),
+            "MutatingAdmissionPolicy" => Arc::new(MutatingAdmissionPolicy::new(state.clone())),
             "ValidatingAdmissionPolicy" => Arc::new(ValidatingAdmissionPolicy::new(state.clone())),
             "MutatingAdmissionWebhook" => {
                 Arc::new(MutatingAdmissionWebhook::new(state.clone(), settings.webhook_client.clone()))

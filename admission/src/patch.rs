@@ -73,6 +73,13 @@ pub enum PatchError {
     Misfit(#[from] json_patch::PatchError),
 }
 
+impl PatchError {
+    /// Whether the patch fits, but is not to be applied: a value is another than its test says.
+    pub(crate) fn is_failed_test(&self) -> bool {
+        matches!(self, Self::Misfit(error) if matches!(error.kind, json_patch::PatchErrorKind::TestFailed))
+    }
+}
+
 /// Why a patch was not applied, with its causes, in one line.
 pub(crate) fn described(error: &PatchError) -> String {
     let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());

@@ -4,7 +4,10 @@ mod apart;
 mod condition;
 mod configuration;
 mod decide;
+mod meant;
+mod mutating;
 mod params;
+mod rules;
 mod subject;
 #[cfg(test)]
 mod tests;
@@ -17,5 +20,6 @@ pub(crate) use apart::STACK_BYTES;
 pub(crate) use apart::apart;
 pub(crate) use condition::{Compiled, StoredCondition, all_hold, compiled};
 pub(crate) use configuration::failure_policy;
+pub(crate) use mutating::MutatingAdmissionPolicy;
 pub(crate) use subject::{converted, subject, user};
 pub(crate) use validating::ValidatingAdmissionPolicy;

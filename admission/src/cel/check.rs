@@ -1,6 +1,8 @@
 //! What an expression speaks of and calls is there: known when it is written, not when a request fails on it.
 
-use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators};
+use cel::common::ast::{
+    CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, StructExpr, operators,
+};
 
 use super::variables::Scope;
 
@@ -91,6 +93,7 @@ const FUNCTIONS: &[Function] = &[
     ("isSorted", &[], &[0], Bool),
     ("isUnspecified", &[], &[0], Bool),
     ("join", &[], &[0, 1], Text),
+    ("jsonpatch.escapeKey", &[1], &[], Text),
     ("lastIndexOf", &[], &[1, 2], Int),
     ("lowerAscii", &[], &[0], Text),
     ("masked", &[], &[0], Any),
@@ -257,10 +260,36 @@ impl Check<'_> {
                 }
                 Map
             }
-            Expr::Struct(made) => self.undeclared(expr.id, &made.type_name),
+            Expr::Struct(made) => self.written(expr.id, made),
             Expr::Comprehension(comprehension) => self.comprehension(comprehension),
             Expr::Unspecified => self.flaw(expr.id, "unexpected expression"),
         }
+    }
+
+    /// A step of a patch, or a part of an object: of what objects have nothing is known.
+    fn written(&mut self, at: u64, made: &StructExpr) -> Type {
+        let name = made.type_name.trim_start_matches('.');
+        let is_step = name == "JSONPatch";
+        if !self.scope.writes || !(is_step || name == "Object" || name.starts_with("Object.")) {
+            return self.undeclared(at, &made.type_name);
+        }
+        for entry in &made.entries {
+            let EntryExpr::StructField(field) = &entry.expr else { continue };
+            let gives = self.expr(&field.value);
+            let wanted = match field.field.as_str() {
+                "value" => continue,
+                _ if !is_step => continue,
+                "op" | "path" | "from" if matches!(gives, Text | Any) => continue,
+                "op" | "path" | "from" => Text.name(),
+                _ => "",
+            };
+            let (name, gives) = (&field.field, gives.name());
+            self.flaw(
+                entry.id,
+                format!("expected type of field '{name}' is '{wanted}' but provided type is '{gives}'"),
+            );
+        }
+        Map
     }
 
     fn ident(&mut self, at: u64, name: &str) -> Type {

@@ -7,7 +7,8 @@ use cel::{
     DeclarationError, Env, ExecutionError,
     common::{
         ast::{
-            CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedEntryExpr, IdedExpr, LiteralValue, operators,
+            CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedEntryExpr, IdedExpr, LiteralValue,
+            MapEntryExpr, MapExpr, operators,
         },
         types::{CelBool, DYN_TYPE},
         value::{BuiltinRef, CowVal, Val},
@@ -148,9 +149,9 @@ pub(super) fn counted(expr: IdedExpr) -> IdedExpr {
             map.entries = map.entries.into_iter().map(entry).collect();
             charged(IdedExpr { id, expr: Expr::Map(map) })
         }
-        Expr::Struct(mut made) => {
-            made.entries = made.entries.into_iter().map(entry).collect();
-            charged(IdedExpr { id, expr: Expr::Struct(made) })
+        Expr::Struct(made) => {
+            let entries = made.entries.into_iter().map(|field| entry(member(field))).collect();
+            charged(IdedExpr { id, expr: Expr::Map(MapExpr { entries }) })
         }
         Expr::Select(select)
             if select.test && matches!(&select.operand.expr, Expr::Ident(name) if name == "variables") =>
@@ -181,6 +182,14 @@ fn call(id: u64, mut call: CallExpr) -> IdedExpr {
     }
     let expr = IdedExpr { id, expr: Expr::Call(call) };
     if makes { charged(expr) } else { expr }
+}
+
+/// What is written out as a type is a map of what is given: the library knows no such types.
+fn member(entry: IdedEntryExpr) -> IdedEntryExpr {
+    let IdedEntryExpr { id, expr: EntryExpr::StructField(field) } = entry else { return entry };
+    let key = IdedExpr { id, expr: Expr::Literal(LiteralValue::String(field.field.into())) };
+    let pair = MapEntryExpr { key, value: field.value, optional: field.optional };
+    IdedEntryExpr { id, expr: EntryExpr::MapEntry(pair) }
 }
 
 fn entry(mut entry: IdedEntryExpr) -> IdedEntryExpr {

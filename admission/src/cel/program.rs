@@ -11,12 +11,13 @@ use cel::{
     },
     parser::Expression,
 };
+use serde_json::Value as Json;
 
 use super::{
     check::{self, Flaw, Type},
     environment::environment,
     guard::{self, Spent},
-    value::detached,
+    value::{detached, to_json},
     variables::{Activation, Scope},
 };
 
@@ -38,6 +39,8 @@ pub enum Wanted {
     Text,
     /// Text, or nothing.
     TextOrNull,
+    /// Steps of a patch: `[JSONPatch{…}, …]`.
+    Patch,
     /// Whatever it gives.
     Anything,
 }
@@ -94,6 +97,14 @@ impl Program {
     /// Evaluates it. The sentence of an error is kube-apiserver's.
     pub(crate) fn evaluate(&self, activation: &Activation<'_>) -> Result<Answer, String> {
         let answer = self.run(activation, |value| Ok(answer(&*value)));
+        answer.map_err(|why| format!("expression '{}' resulted in error: {why}", self.source))
+    }
+
+    /// Evaluates it to JSON, as [`Program::evaluate`].
+    pub(crate) fn json(&self, activation: &Activation<'_>) -> Result<Json, String> {
+        let answer = self.run(activation, |value| {
+            to_json(&*value).ok_or_else(|| format!("a {} is no JSON", value.get_type().name()))
+        });
         answer.map_err(|why| format!("expression '{}' resulted in error: {why}", self.source))
     }
 
@@ -177,12 +188,14 @@ fn read(source: &str, scope: &Scope, wanted: Wanted) -> Result<Expression, Compi
         Wanted::Bool => gives == Type::Bool,
         Wanted::Text => gives == Type::Text,
         Wanted::TextOrNull => matches!(gives, Type::Text | Type::Null),
+        Wanted::Patch => gives == Type::List,
         Wanted::Anything => true,
     };
     if is_known && !is_wanted {
         let what = match wanted {
             Wanted::Bool => "bool",
             Wanted::Text => "string",
+            Wanted::Patch => "list(JSONPatch)",
             Wanted::TextOrNull | Wanted::Anything => "one of [string null_type]",
         };
         return Err(CompileError(format!("must evaluate to {what} but got {}", gives.name())));

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 
 fn scope() -> Scope {
-    Scope { has_params: true, variables: Some(vec!["replicas".into(), "broken".into()]) }
+    Scope { has_params: true, variables: Some(vec!["replicas".into(), "broken".into()]), writes: false }
 }
 
 fn compile(source: &str, wanted: Wanted) -> Result<Program, String> {
@@ -25,7 +25,7 @@ fn evaluate_on(object: Value, source: &str) -> Result<Answer, String> {
 fn evaluate_here(object: Value, source: &str) -> Result<Answer, String> {
     let program = compile(source, Wanted::Anything)?;
     let subject = Subject::new(Some(Arc::new(object)), None, json!({ "operation": "CREATE" }), None);
-    let early = Scope { has_params: true, variables: Some(vec![]) };
+    let early = Scope { has_params: true, variables: Some(vec![]), writes: false };
     let variable = |name: &str, source: &str| Variable {
         name: name.into(),
         program: Ok(Arc::new(Program::compile(source, &early, Wanted::Anything).unwrap())),

@@ -1,7 +1,8 @@
 //! Values between JSON and expressions.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use cel::common::{
     types::{
         CelBool, CelBytes, CelDouble, CelDuration, CelInt, CelList, CelMap, CelMapKey, CelNull, CelOptional,
@@ -50,6 +51,39 @@ pub(super) fn detached(value: &dyn Val) -> Option<Box<dyn Val>> {
             Some(inner) => Box::new(CelOptional::of(detached(inner)?)),
         },
         _ => return single(value),
+    })
+}
+
+/// A value as JSON; none where JSON has nothing like it.
+pub(super) fn to_json(value: &dyn Val) -> Option<Value> {
+    Some(match value.as_builtin() {
+        BuiltinRef::String(text) => text.inner().into(),
+        BuiltinRef::Bytes(bytes) => STANDARD.encode(bytes.inner()).into(),
+        BuiltinRef::List(list) => {
+            list.inner().iter().map(|item| to_json(&**item)).collect::<Option<Vec<_>>>()?.into()
+        }
+        BuiltinRef::Map(map) => {
+            let entries = map.inner().iter().map(|(key, item)| {
+                let BuiltinRef::String(key) = key.inner().as_builtin() else { return None };
+                Some((key.inner().to_owned(), to_json(&**item)?))
+            });
+            // The library keeps maps in no order.
+            let entries = entries.collect::<Option<BTreeMap<_, _>>>()?;
+            Value::Object(entries.into_iter().collect())
+        }
+        _ => {
+            if let Some(flag) = value.downcast_ref::<CelBool>() {
+                (*flag.inner()).into()
+            } else if let Some(number) = value.downcast_ref::<CelInt>() {
+                (*number.inner()).into()
+            } else if let Some(number) = value.downcast_ref::<CelUInt>() {
+                (*number.inner()).into()
+            } else if let Some(number) = value.downcast_ref::<CelDouble>() {
+                serde_json::Number::from_f64(*number.inner())?.into()
+            } else {
+                value.downcast_ref::<CelNull>().map(|_| Value::Null)?
+            }
+        }
     })
 }
 

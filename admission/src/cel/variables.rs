@@ -21,6 +21,8 @@ pub struct Scope {
     pub has_params: bool,
     /// The names below `variables`; none where there is no `variables`.
     pub variables: Option<Vec<String>>,
+    /// Whether changes may be written out: `JSONPatch{…}`, and objects and parts of them as `Object.spec{…}`.
+    pub writes: bool,
 }
 
 /// What all expressions about one request speak of. Objects are taken over when they are first asked for.

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{
     condition::{all_hold, evaluate},
-    configuration::{ValidatingRules, Validation},
+    rules::{Rules, ValidatingRules, Validation},
 };
 use crate::{
     cel::{Activation, Answer, Subject},
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How long the expressions of a policy may take, with one binding and one set of parameters.
-const EVALUATION: Duration = Duration::from_secs(1);
+pub(super) const EVALUATION: Duration = Duration::from_secs(1);
 
 /// The longest message that an expression may give, in bytes.
 const MAX_MESSAGE: usize = 5 * 1024;
@@ -44,11 +44,12 @@ pub(super) struct Ruling {
 /// Evaluates a policy. It ends by itself within [`EVALUATION`].
 pub(super) fn decide(rules: &ValidatingRules, subject: &Subject, params: Option<Arc<Value>>) -> Ruling {
     let ends = Instant::now() + EVALUATION;
-    let params = rules.param_kind.is_some().then_some(params);
-    let activation = Activation::new(subject, params, &rules.variables, ends);
-    let is_closed = rules.failure_policy == FailurePolicy::Fail;
+    let common = rules.common();
+    let params = common.param_kind.is_some().then_some(params);
+    let activation = Activation::new(subject, params, &common.variables, ends);
+    let is_closed = common.failure_policy == FailurePolicy::Fail;
     let mut ruling = Ruling::default();
-    match all_hold(&rules.conditions, &activation) {
+    match all_hold(&common.conditions, &activation) {
         Ok(true) => {}
         Ok(false) => return ruling,
         Err(message) => {

@@ -11,6 +11,27 @@ use crate::{
     request::{AdmissionRequest, GroupVersionKind},
 };
 
+/// What expressions see of a request.
+#[derive(Clone)]
+pub(super) struct Seen {
+    pub(super) object: Option<Arc<Value>>,
+    old_object: Option<Arc<Value>>,
+    request: Value,
+    namespace: Option<Arc<Value>>,
+}
+
+impl Seen {
+    /// The same, once the object has become another one.
+    pub(super) fn with(&self, object: Arc<Value>) -> Self {
+        Self { object: Some(object), ..self.clone() }
+    }
+
+    pub(super) fn subject(&self) -> Subject {
+        let Self { object, old_object, request, namespace } = self.clone();
+        Subject::new(object, old_object, request, namespace)
+    }
+}
+
 /// The request in the form that a policy is for.
 ///
 /// # Errors
@@ -21,10 +42,23 @@ pub(crate) fn subject(
     namespace: Option<&Arc<Value>>,
     state: &dyn ClusterState,
 ) -> Result<Subject, StateError> {
+    Ok(seen(request, form, namespace, state)?.subject())
+}
+
+/// The same, before it is made a subject.
+///
+/// # Errors
+/// When an object cannot be converted to the form.
+pub(super) fn seen(
+    request: &AdmissionRequest,
+    form: &Form,
+    namespace: Option<&Arc<Value>>,
+    state: &dyn ClusterState,
+) -> Result<Seen, StateError> {
     let object = converted(request.object.as_ref(), request, form, state)?;
     let old_object = converted(request.old_object.as_ref(), request, form, state)?;
     let namespace = namespace.map(|namespace| Arc::new(shown(namespace)));
-    Ok(Subject::new(object, old_object, request_value(request, form), namespace))
+    Ok(Seen { object, old_object, request: request_value(request, form), namespace })
 }
 
 /// An object of a request in the form that somebody wants to see.

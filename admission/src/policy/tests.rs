@@ -228,3 +228,84 @@ fn what_was_compiled_is_kept_until_the_specification_changes() {
     assert!(Arc::ptr_eq(&first.validating[0].rules, &same.validating[0].rules));
     assert!(!Arc::ptr_eq(&same.validating[0].rules, &changed.validating[0].rules));
 }
+
+/// What becomes of the ConfigMap of [`request`] by these mutations.
+async fn changed(spec: Value) -> Outcome {
+    let mut spec = spec;
+    if spec["reinvocationPolicy"].is_null() {
+        spec["reinvocationPolicy"] = "Never".into();
+    }
+    let cluster = MemoryCluster::new();
+    let binding = binding(&[]);
+    cluster.configure([(Configured::MutatingPolicy, &policy(spec)), (Configured::MutatingBinding, &binding)]);
+    let others: Vec<String> = crate::BUILT_IN
+        .iter()
+        .filter(|name| **name != "MutatingAdmissionPolicy")
+        .map(|name| (*name).to_owned())
+        .collect();
+    let chain = AdmissionChain::before(Arc::new(cluster)).with_plugins(&[], &others).unwrap();
+    chain.admit(&request()).await
+}
+
+fn mutations(expressions: &[&str]) -> Value {
+    let each =
+        expressions.iter().map(|e| json!({ "patchType": "JSONPatch", "jsonPatch": { "expression": e } }));
+    each.collect()
+}
+
+#[tokio::test]
+async fn mutations_change_the_object_one_after_the_other() {
+    for (expressions, data) in [
+        (
+            &[
+                "[JSONPatch{op: 'add', path: '/data/n', value: '1'}]",
+                "[JSONPatch{op: 'add', path: '/data/n', value: object.data.n + '2'}]",
+            ][..],
+            json!({ "k": "v", "n": "12" }),
+        ),
+        (
+            &["[JSONPatch{op: 'test', path: '/data/k', value: 'w'}, JSONPatch{op: 'remove', path: '/data'}]"],
+            json!({ "k": "v" }),
+        ),
+        (
+            &["[JSONPatch{op: 'add', path: '/data', value: Object.data{a: object.metadata.labels.app}}]"],
+            json!({ "a": "web" }),
+        ),
+        (
+            &["[JSONPatch{op: 'add', path: '/data/' + jsonpatch.escapeKey('a/b~c'), value: 'x'}]"],
+            json!({ "k": "v", "a/b~c": "x" }),
+        ),
+        (&["[JSONPatch{op: 'move', from: '/data/k', path: '/data/l'}]"], json!({ "l": "v" })),
+    ] {
+        let outcome = changed(json!({ "mutations": mutations(expressions) })).await;
+        assert_eq!(outcome.deny_reason(), None, "{expressions:?}");
+        assert_eq!(outcome.object.unwrap()["data"], data, "{expressions:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_mutation_that_fails_refuses_or_is_passed_by() {
+    for (mutations, why) in [
+        (mutations(&["[JSONPatch{op: 'frob', path: '/a'}]"]), "JSON Patch: Unexpected kind: frob"),
+        (mutations(&["[JSONPatch{op: 'remove', path: '/none/x'}]"]), "JSON Patch: "),
+        (
+            mutations(&["[JSONPatch{op: 'add', path: '/a', value: object.none}]"]),
+            "resulted in error: no such key: none",
+        ),
+        (
+            json!([{ "patchType": "ApplyConfiguration", "applyConfiguration": { "expression": "Object{}" } }]),
+            "are not evaluated by this server",
+        ),
+    ] {
+        let denial = changed(json!({ "mutations": mutations })).await.denial.unwrap();
+        assert_eq!((denial.code, denial.reason.as_str()), (403, "Invalid"));
+        assert!(
+            denial.message.starts_with("policy 'p' with binding 'b' denied request: "),
+            "{}",
+            denial.message
+        );
+        assert!(denial.message.contains(why), "{}", denial.message);
+        let outcome = changed(json!({ "failurePolicy": "Ignore", "mutations": mutations })).await;
+        assert_eq!(outcome.object.unwrap()["data"], json!({ "k": "v" }));
+    }
+}

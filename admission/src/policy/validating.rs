@@ -7,13 +7,14 @@ use std::{
 };
 
 use async_trait::async_trait;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
     apart::apart,
-    configuration::{Binding, Configuration, ValidatingPolicy},
+    configuration::{Binding, Configuration, Policy},
     decide::{Refusal, Ruling, decide},
-    params::{self, params},
+    meant::{Meant, meant, namespace_of},
+    rules::{Rules, ValidatingRules},
     subject::subject,
 };
 use crate::{
@@ -54,8 +55,8 @@ impl ValidatingAdmissionPolicy {
         let work = self.work(&configuration, request, &mut found).await?;
         if !work.is_empty() {
             let rulings = apart(move || work.into_iter().map(Work::done).collect::<Vec<_>>()).await;
-            for (policy, binding, ruling) in rulings.map_err(Denial::internal)? {
-                found.take(&policy, &policy.bindings[binding], ruling);
+            for (meant, ruling) in rulings.map_err(Denial::internal)? {
+                found.take(&meant.policy, meant.binding(), ruling);
             }
         }
         found.answer(request)
@@ -68,59 +69,17 @@ impl ValidatingAdmissionPolicy {
         request: &AdmissionRequest,
         found: &mut Found,
     ) -> Result<Vec<Work>, Denial> {
-        let mut work = Vec::new();
+        let tell = |policy: &Policy<ValidatingRules>, binding: Option<&Binding>, why: &str| {
+            found.unconfigured(policy, binding, why);
+        };
+        let meant = meant(&configuration.validating, request, &*self.state, tell).await;
+        let mut work = Vec::with_capacity(meant.len());
         let mut subjects: BTreeMap<String, Arc<Subject>> = BTreeMap::new();
-        let is_namespace = request.resource.is("", "namespaces");
-        let namespace_name = if is_namespace { "" } else { request.namespace.as_str() };
-        for policy in &configuration.validating {
-            let form = match policy.rules.constraints.form(request, &*self.state).await {
-                Ok(Some(form)) => form,
-                Ok(None) => continue,
-                Err(denial) => {
-                    found.unconfigured(policy, None, &denial.message);
-                    continue;
-                }
-            };
-            let kind = policy.rules.param_kind.as_ref();
-            let unknown = kind.filter(|kind| !policy.bindings.is_empty() && self.state.scope(kind).is_none());
-            if let Some(kind) = unknown {
-                found.unconfigured(policy, None, &params::unknown(kind));
-                continue;
-            }
-            for (at, binding) in policy.bindings.iter().enumerate() {
-                match self.is_bound(binding, request).await {
-                    Ok(true) => {}
-                    Ok(false) => continue,
-                    Err(denial) => {
-                        found.unconfigured(policy, Some(binding), &denial.message);
-                        continue;
-                    }
-                }
-                let params =
-                    match params(kind, binding.spec.param_ref.as_ref(), namespace_name, &*self.state).await {
-                        Ok(params) => params,
-                        Err(why) => {
-                            found.unconfigured(policy, Some(binding), &why);
-                            continue;
-                        }
-                    };
-                let subject = self.subject(&mut subjects, request, &form, namespace_name).await?;
-                work.extend(params.into_iter().map(|params| Work {
-                    policy: policy.clone(),
-                    binding: at,
-                    subject: subject.clone(),
-                    params,
-                }));
-            }
+        for meant in meant {
+            let subject = self.subject(&mut subjects, request, &meant.form).await?;
+            work.push(Work { meant, subject });
         }
         Ok(work)
-    }
-
-    async fn is_bound(&self, binding: &Binding, request: &AdmissionRequest) -> Result<bool, Denial> {
-        match &binding.spec.match_resources {
-            None => Ok(true),
-            Some(constraints) => Ok(constraints.form(request, &*self.state).await?.is_some()),
-        }
     }
 
     /// The request in a form, made once.
@@ -129,14 +88,13 @@ impl ValidatingAdmissionPolicy {
         made: &mut BTreeMap<String, Arc<Subject>>,
         request: &AdmissionRequest,
         form: &Form,
-        namespace_name: &str,
     ) -> Result<Arc<Subject>, Denial> {
         let key = format!("{}/{}", form.kind.version, form.kind);
         if let Some(subject) = made.get(&key) {
             return Ok(subject.clone());
         }
         let namespace =
-            if namespace_name.is_empty() { None } else { namespace(request, &*self.state).await? };
+            if namespace_of(request).is_empty() { None } else { namespace(request, &*self.state).await? };
         let subject = subject(request, form, namespace.as_ref(), &*self.state);
         let subject = Arc::new(subject.map_err(|error| Denial::internal(error.to_string()))?);
         made.insert(key, subject.clone());
@@ -146,17 +104,14 @@ impl ValidatingAdmissionPolicy {
 
 /// One evaluation.
 struct Work {
-    policy: Arc<ValidatingPolicy>,
-    /// Which of the policy's bindings.
-    binding: usize,
+    meant: Meant<ValidatingRules>,
     subject: Arc<Subject>,
-    params: Option<Arc<Value>>,
 }
 
 impl Work {
-    fn done(self) -> (Arc<ValidatingPolicy>, usize, Ruling) {
-        let ruling = decide(&self.policy.rules, &self.subject, self.params);
-        (self.policy, self.binding, ruling)
+    fn done(self) -> (Meant<ValidatingRules>, Ruling) {
+        let ruling = decide(&self.meant.policy.rules, &self.subject, self.meant.params.clone());
+        (self.meant, ruling)
     }
 }
 
@@ -173,8 +128,8 @@ struct Found {
 
 impl Found {
     /// A policy or binding cannot be followed: its actions do not matter.
-    fn unconfigured(&mut self, policy: &ValidatingPolicy, binding: Option<&Binding>, why: &str) {
-        if policy.rules.failure_policy == FailurePolicy::Fail {
+    fn unconfigured(&mut self, policy: &Policy<ValidatingRules>, binding: Option<&Binding>, why: &str) {
+        if policy.rules.common().failure_policy == FailurePolicy::Fail {
             let what = if binding.is_some() { "binding" } else { "policy" };
             self.refuse(policy, binding, &format!("failed to configure {what}: {why}"), None);
         }
@@ -182,7 +137,7 @@ impl Found {
 
     fn refuse(
         &mut self,
-        policy: &ValidatingPolicy,
+        policy: &Policy<ValidatingRules>,
         binding: Option<&Binding>,
         message: &str,
         reason: Option<String>,
@@ -192,7 +147,7 @@ impl Found {
         self.refused.get_or_insert((message, reason.unwrap_or_else(|| "Invalid".to_owned())));
     }
 
-    fn take(&mut self, policy: &ValidatingPolicy, binding: &Binding, ruling: Ruling) {
+    fn take(&mut self, policy: &Policy<ValidatingRules>, binding: &Binding, ruling: Ruling) {
         for refusal in ruling.refusals {
             for action in &binding.spec.validation_actions {
                 match action.as_str() {
@@ -215,7 +170,7 @@ impl Found {
     }
 
     /// An event has one such annotation: that of the first.
-    fn note(&mut self, policy: &ValidatingPolicy, binding: &Binding, refusal: &Refusal) {
+    fn note(&mut self, policy: &Policy<ValidatingRules>, binding: &Binding, refusal: &Refusal) {
         let value = json!([{
             "message": refusal.message,
             "policy": policy.name,

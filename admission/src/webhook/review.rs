@@ -21,8 +21,8 @@ use crate::{
 /// The object as it was after each webhook, by the webhook's configuration and its place there.
 type Seen = BTreeMap<(String, usize), Arc<Value>>;
 
-/// What a request remembers of the webhooks that it was put to, until it is put to them again: each with the object
-/// as it was after it.
+/// What a request remembers of the webhooks and policies that it was put to, until it is put to them again: each with
+/// the object as it was after it.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     pub(crate) round: u8,
@@ -30,12 +30,12 @@ pub struct Memory {
 }
 
 impl Memory {
-    pub(super) fn remember(&self, webhook: (&str, usize), object: &Arc<Value>) {
+    pub(crate) fn remember(&self, webhook: (&str, usize), object: &Arc<Value>) {
         self.lock().insert((webhook.0.to_owned(), webhook.1), object.clone());
     }
 
     /// The object as it was after a webhook; none when it was not asked.
-    pub(super) fn after(&self, webhook: (&str, usize)) -> Option<Arc<Value>> {
+    pub(crate) fn after(&self, webhook: (&str, usize)) -> Option<Arc<Value>> {
         self.lock().get(&(webhook.0.to_owned(), webhook.1)).cloned()
     }
 

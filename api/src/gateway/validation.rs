@@ -108,6 +108,10 @@ fn body(resource: &Resource, object: &Object, faults: &mut Faults) {
         }
         ("batch", "jobs") => workload::job(object.get("spec"), "spec", faults),
         ("batch", "cronjobs") => workload::cron_job(object.get("spec"), faults),
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicies") => policy::mutating(object, faults),
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings") => {
+            policy::mutating_binding(object, faults);
+        }
         ("admissionregistration.k8s.io", "validatingadmissionpolicies") => policy::validating(object, faults),
         ("admissionregistration.k8s.io", "mutatingwebhookconfigurations") => {
             webhook::configuration(object, true, faults);

@@ -13,6 +13,7 @@ use super::{Outcome, arg, int, member, text};
 use crate::cel::guard::{JOIN, REPLACE, take_text};
 
 pub(super) fn declare(env: &mut Env) -> Result<(), DeclarationError> {
+    env.add_overload("jsonpatch.escapeKey", "k8s_jsonpatch_escapeKey", vec![STRING_TYPE], escape_key)?;
     member!(env, "find", STRING_TYPE, [STRING_TYPE], find);
     member!(env, "findAll", STRING_TYPE, [STRING_TYPE], find_all);
     member!(env, "findAll", STRING_TYPE, [STRING_TYPE, INT_TYPE], find_all);
@@ -26,6 +27,11 @@ pub(super) fn declare(env: &mut Env) -> Result<(), DeclarationError> {
     )?;
     env.add_member_overload(JOIN, "join1", LIST_TYPE, vec![], join)?;
     env.add_member_overload(JOIN, "join2", LIST_TYPE, vec![STRING_TYPE], join)
+}
+
+/// A key as a part of a JSON pointer (RFC 6901, section 3).
+fn escape_key<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Outcome<'b, 'v> {
+    Ok(CowVal::owned(CelString::from(text(&args, 0)?.replace('~', "~0").replace('/', "~1"))))
 }
 
 fn pattern(args: &[CowVal<'_, '_>]) -> Result<Regex, ExecutionError> {

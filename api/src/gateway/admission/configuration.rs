@@ -12,6 +12,8 @@ use crate::gateway::{follow::Followed, object::Object, store::Store};
 const CONFIGURATION: Followed = Followed {
     what: "admission configuration",
     prefixes: &[
+        "mutatingadmissionpolicies/",
+        "mutatingadmissionpolicybindings/",
         "validatingadmissionpolicies/",
         "validatingadmissionpolicybindings/",
         "mutatingwebhookconfigurations/",

@@ -39,6 +39,58 @@ pub(super) fn validating(policy: At<'_>, faults: &mut Faults) {
     }
 }
 
+/// A MutatingAdmissionPolicy.
+pub(super) fn mutating(policy: At<'_>, faults: &mut Faults) {
+    const OPERATIONS: [&str; 4] = ["*", "CONNECT", "CREATE", "UPDATE"];
+    let spec = policy.get("spec");
+    let mut scope = Scope { writes: true, ..common(spec, faults) };
+    for rule in spec.get("matchConstraints").list("resourceRules") {
+        for operation in At::of(rule).list("operations") {
+            let operation = operation.as_str().unwrap_or_default();
+            faults.one_of("spec.matchConstraints.resourceRules.operations", operation, &OPERATIONS);
+        }
+    }
+    variables(spec, &mut scope, faults);
+    let mutations = spec.list("mutations");
+    if mutations.is_empty() {
+        faults.required("spec.mutations", "mutations must contain at least one item");
+    }
+    for (n, value) in mutations.iter().enumerate() {
+        mutation(At::of(value), &format!("spec.mutations[{n}]"), &scope, faults);
+    }
+    match spec.text("reinvocationPolicy") {
+        "" => faults.required("spec.reinvocationPolicy", ""),
+        policy => faults.one_of("spec.reinvocationPolicy", policy, &["IfNeeded", "Never"]),
+    }
+}
+
+fn mutation(mutation: At<'_>, at: &str, scope: &Scope, faults: &mut Faults) {
+    let patch_type = format!("{at}.patchType");
+    match mutation.text("patchType") {
+        "" => faults.required(&patch_type, ""),
+        "JSONPatch" => {
+            let (patch, field) = (mutation.get("jsonPatch"), format!("{at}.jsonPatch"));
+            let expression = patch.text("expression");
+            if !patch.is_there() {
+                faults.required(&field, "must be specified when patchType is JSONPatch");
+            } else if expression.trim().is_empty() {
+                faults.required(&format!("{field}.expression"), "");
+            } else if let Err(error) = Program::compile(expression, scope, Wanted::Patch) {
+                faults.invalid_text(&format!("{field}.expression"), expression, &error.to_string());
+            }
+            if mutation.get("applyConfiguration").is_there() {
+                let why = "must not be specified when patchType is JSONPatch";
+                faults.invalid_text(&format!("{at}.applyConfiguration"), "{applyConfiguration}", why);
+            }
+        }
+        "ApplyConfiguration" => faults.forbidden(
+            &patch_type,
+            "this server does not merge apply configurations; a JSONPatch can make the same change",
+        ),
+        other => faults.one_of(&patch_type, other, &["ApplyConfiguration", "JSONPatch"]),
+    }
+}
+
 /// What every kind of policy says: what it is for. What its expressions know is the outcome.
 fn common(spec: At<'_>, faults: &mut Faults) -> Scope {
     faults.one_of("spec.failurePolicy", spec.text("failurePolicy"), &["Fail", "Ignore"]);
@@ -55,7 +107,7 @@ fn common(spec: At<'_>, faults: &mut Faults) -> Scope {
             faults.required("spec.matchConstraints.resourceRules", "");
         }
     }
-    let scope = Scope { has_params: kind.is_there(), variables: None };
+    let scope = Scope { has_params: kind.is_there(), variables: None, writes: false };
     conditions(spec, "spec.matchConditions", &scope, faults);
     Scope { variables: Some(Vec::new()), ..scope }
 }
@@ -210,6 +262,11 @@ fn is_identifier(name: &str) -> bool {
     chars.next().is_some_and(|c| c == '_' || c.is_ascii_alphabetic())
         && chars.all(|c| c == '_' || c.is_ascii_alphanumeric())
         && !RESERVED.contains(&name)
+}
+
+/// A MutatingAdmissionPolicyBinding.
+pub(super) fn mutating_binding(binding: At<'_>, faults: &mut Faults) {
+    common_binding(binding.get("spec"), faults);
 }
 
 /// A ValidatingAdmissionPolicyBinding.
