@@ -31,7 +31,7 @@ use crate::gateway::{
     selectors::Selectors,
     serve::panicked,
     status::Status,
-    store::{Batch, Change, Revision, Watch, WatchError},
+    store::{Batch, Change, ChangeKind, Revision, Watch, WatchError},
     tables::Tables,
 };
 
@@ -222,6 +222,11 @@ impl Feed {
 
     /// Objects that come to be selected are added, those that no longer are deleted.
     async fn change(&self, change: &Change) -> Result<(), Over> {
+        if change.kind != ChangeKind::Created && change.previous.is_none() {
+            // What it was before is compacted: whether it was meant then, or what is gone now, is not known.
+            self.fail(&WatchError::Behind).await?;
+            return Err(Over);
+        }
         let read = |value: &Option<Bytes>| {
             value.as_ref().map(|value| version::read(self.resource, value, change.revision.0)).transpose()
         };
