@@ -201,7 +201,8 @@ pub trait Subscription: Send {
     /// When the log cannot be reached.
     async fn start(&mut self, positions: &Positions) -> Result<(), LogError>;
 
-    /// Publishes that everything before these offsets is applied in the reader's store.
+    /// Publishes that everything before these offsets is applied in the reader's store. It does not wait until others
+    /// see it, which is moments later.
     ///
     /// # Errors
     /// When the log cannot be reached. The position in the reader's store is what counts.
